@@ -1,0 +1,88 @@
+"""Every name embedpool uses in Redis, built here and nowhere else. Pure.
+
+Names of one lane share the hash tag `{lane:<model>}`, so each script stays in one slot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from embedpool_shared.jobs import LaneClass
+
+GROUP: Final = "pool"
+"""The consumer group of every lane stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneNames:
+    """The names of one lane."""
+
+    tag: str
+
+    def stream(self, lane_class: LaneClass) -> str:
+        """Packs waiting or leased."""
+        return f"{self.tag}:{lane_class.value}"
+
+    @property
+    def depth(self) -> str:
+        """Hash: items, bytes, tokens not yet answered; served in this and the last second."""
+        return f"{self.tag}:depth"
+
+    @property
+    def ledger(self) -> str:
+        """Stream: one entry of records per pack of a commit."""
+        return f"{self.tag}:ledger"
+
+    @property
+    def dead(self) -> str:
+        """Capped stream: jobs given up after too many deliveries, without their text."""
+        return f"{self.tag}:dead"
+
+    def pk(self, pack_id: str) -> str:
+        """String with TTL: this pack was enqueued; makes the enqueue repeatable."""
+        return f"{self.tag}:pk:{pack_id}"
+
+    def part(self, pack_id: str) -> str:
+        """Bitmap with TTL: bit 2n, job n is committed; bit 2n + 1, it is cancelled."""
+        return f"{self.tag}:part:{pack_id}"
+
+    def inbox(self, api_id: str) -> str:
+        """Stream with TTL: this lane's replies to one api process."""
+        return f"{self.tag}:in:{api_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """All names under one prefix."""
+
+    prefix: str = "ep"
+
+    def lane(self, model: str) -> LaneNames:
+        """Name the parts of a model's lane."""
+        return LaneNames(f"{self.prefix}:{{lane:{model}}}")
+
+    @property
+    def lanes(self) -> str:
+        """Stream: every lane once, in the order of its first use."""
+        return f"{self.prefix}:{{lanes}}"
+
+    @property
+    def known_lanes(self) -> str:
+        """Set: the lanes that `lanes` already has."""
+        return f"{self.prefix}:{{lanes}}:known"
+
+    @property
+    def catalog(self) -> str:
+        """Hash: what workers can do, and the version of it."""
+        return f"{self.prefix}:catalog"
+
+    @property
+    def alive(self) -> str:
+        """Sorted set: every living process, by the Redis time its presence ends."""
+        return f"{self.prefix}:alive"
+
+    @property
+    def maintenance(self) -> str:
+        """The queue of arq's maintenance jobs."""
+        return f"{self.prefix}:maintenance"

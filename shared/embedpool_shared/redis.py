@@ -1,0 +1,200 @@
+"""The only builder of Redis connections: a `Line` is one connection with one owner.
+
+One owner task per connection role, so no pool and no lock stand on the hot path, and a command
+cut off in flight costs only its own line. Nothing is retried here: what may be repeated is the
+owner's knowledge. A line that broke connects again at its next use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from redis import exceptions as theirs
+from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool, parse_url
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+
+from embedpool_shared.errors import ConfigInvalid, QueueUnavailable
+from embedpool_shared.scripts import Script
+
+CONNECT_PATIENCE_S: Final = 2.0
+PATIENCE_S: Final = 5.0
+"""How long an ordinary command may take before its line counts as broken."""
+
+Reply = Any
+"""What redis-py returns: bytes, int, None, or lists and dicts of them."""
+
+
+class RedisRefused(QueueUnavailable):
+    """Redis answered, and the answer was an error: out of memory, read-only, no permission …"""
+
+
+class NoSuchGroup(RedisRefused):
+    """The stream or its consumer group is gone; whoever reads it creates it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """Where Redis is, by any redis-py URL or `redis+sentinel://h1,h2/service/db`."""
+
+    url: str
+    ca_file: str | None = None
+
+    def __repr__(self) -> str:
+        """Name the host, never the password."""
+        return f"RedisAddress({self.place})"
+
+    @property
+    def place(self) -> str:
+        """The URL without user and password."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def connection_pool(address: RedisAddress, *, client_name: str) -> ConnectionPool:
+    """Describe connections to `address`; a `Line` makes its one from it. Raises `ConfigInvalid`."""
+    options: dict[str, Any] = {
+        "client_name": client_name,
+        "socket_connect_timeout": CONNECT_PATIENCE_S,
+        "socket_keepalive": True,
+    }
+    if address.url.startswith("redis+sentinel://"):
+        return _sentinel_pool(address, options)
+    try:
+        options.update(parse_url(address.url))
+    except ValueError as bad:
+        raise ConfigInvalid(
+            f"redis.url {address.place!r} is not a Redis URL ({bad}); "
+            "expected redis://, rediss://, unix:// or redis+sentinel://"
+        ) from None
+    if "path" in options:
+        options.pop("socket_keepalive")
+    if address.ca_file:
+        options["ssl_ca_certs"] = address.ca_file
+    return ConnectionPool(**options)
+
+
+def _sentinel_pool(address: RedisAddress, options: dict[str, Any]) -> SentinelConnectionPool:
+    parts = urlsplit(address.url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    path = [piece for piece in parts.path.split("/") if piece]
+    if not hosts or not path:
+        raise ConfigInvalid(
+            f"redis.url {address.place!r} needs redis+sentinel://host1:26379,host2/service/db"
+        )
+    user, _, password = credentials.partition(":")
+    if user:
+        options["username"] = unquote(user)
+    if password:
+        options["password"] = unquote(password)
+    options["db"] = int(path[1]) if len(path) > 1 else 0
+    if parse_qs(parts.query).get("ssl") == ["true"]:
+        options["ssl"] = True
+        options["ssl_ca_certs"] = address.ca_file
+    sentinels = Sentinel([_host_port(host) for host in hosts.split(",")])
+    return SentinelConnectionPool(path[0], sentinels, **options)
+
+
+def _host_port(host: str) -> tuple[str, int]:
+    name, _, port = host.partition(":")
+    return name, int(port or 26379)
+
+
+class Line:
+    """One connection, used by one task at a time.
+
+    Raises `QueueUnavailable` where Redis cannot be reached or does not answer in time (whether the
+    command took effect is then unknown), and `RedisRefused` where it answered with an error.
+    """
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        """Prepare; the first command connects."""
+        self._connection: AbstractConnection = pool.make_connection()
+
+    async def call(self, *command: Any, patience_s: float = PATIENCE_S) -> Reply:
+        """Send one command and await its reply."""
+        return await self._guarded(patience_s, self._exchange, command)
+
+    async def call_all(
+        self, commands: Sequence[tuple[Any, ...]], *, patience_s: float = PATIENCE_S
+    ) -> list[Reply]:
+        """Send several commands in one write and await all replies; the first error wins."""
+        return await self._guarded(patience_s, self._exchange_all, commands)
+
+    async def run(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Any],
+        *,
+        patience_s: float = PATIENCE_S,
+    ) -> Reply:
+        """Run `script` by its digest; a server that does not know it yet is told."""
+        tail = (len(keys), *keys, *arguments)
+        try:
+            return await self.call("EVALSHA", script.sha, *tail, patience_s=patience_s)
+        except _ScriptUnknown:
+            return await self.call("EVAL", script.source, *tail, patience_s=patience_s)
+
+    async def close(self) -> None:
+        """Hang up."""
+        try:
+            await self._connection.disconnect(nowait=True)
+        except (theirs.RedisError, OSError):
+            return
+
+    async def _exchange(self, command: tuple[Any, ...]) -> Reply:
+        connection: Any = self._connection
+        await connection.send_packed_command(connection.pack_command(*command))
+        return await connection.read_response()
+
+    async def _exchange_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Reply]:
+        connection: Any = self._connection
+        packed = [piece for command in commands for piece in connection.pack_command(*command)]
+        await connection.send_packed_command(packed)
+        replies, failure = [], None
+        for _ in commands:
+            try:
+                replies.append(await connection.read_response())
+            except theirs.ResponseError as refused:
+                failure = failure or refused
+        if failure:
+            raise failure
+        return replies
+
+    async def _guarded(
+        self, patience_s: float, exchange: Callable[[Any], Any], what: Any
+    ) -> Reply:
+        try:
+            async with asyncio.timeout(patience_s):
+                return await exchange(what)
+        except (theirs.RedisError, OSError, TimeoutError) as error:
+            if not isinstance(error, theirs.ResponseError):
+                await self.close()
+            raise _ours(error) from error
+
+
+class _ScriptUnknown(RedisRefused):
+    """NOSCRIPT: never seen outside `Line.run`."""
+
+
+def _ours(error: Exception) -> QueueUnavailable:
+    if isinstance(error, theirs.NoScriptError):
+        return _ScriptUnknown("Redis does not know the script")
+    if isinstance(error, theirs.ResponseError):
+        kind = NoSuchGroup if "NOGROUP" in str(error) else RedisRefused
+        return kind(f"Redis refused: {str(error)[:200]}", retry_after_s=1.0)
+    return QueueUnavailable("Redis is not reachable", retry_after_s=1.0)
+
+
+__all__ = [
+    "Connection",
+    "Line",
+    "NoSuchGroup",
+    "RedisAddress",
+    "RedisRefused",
+    "connection_pool",
+]

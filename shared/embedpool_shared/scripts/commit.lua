@@ -1,0 +1,116 @@
+#!lua flags=allow-oom
+-- The commit: acknowledgement, replies, ledger records and depth of one batch, together or not at all.
+-- Fenced per pack by its pending entry and, once a pack was split, per job by its committed bit, so
+-- a zombie's late commit changes nothing. Repeating a commit under the same id changes nothing either.
+--
+-- KEYS  depth, ledger, then for each pack: stream, part, pk, inbox
+-- ARGV  group, commit id, ledger bound, packs, then for each pack
+--   w, entry, items, bytes, tokens, replies, records              every job the entry holds
+--   s, entry, numbers of the entry ("0,1,5"), jobs, then for each job:
+--      number, items, bytes, tokens, reply, record                some of them, or a pack split before
+-- Returns {Redis time µs, for each pack: {1, numbers left out …} done
+--                                      · {0} not pending any more · {2} was split: send it as s}
+local depth, ledger = KEYS[1], KEYS[2]
+local group, commit_id, bound, packs = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local at, results = 5, {}
+local items, bytes, tokens = 0, 0, 0
+
+local function has_committed_jobs(part)
+  local bits = redis.call('GET', part)
+  for index = 1, bits and #bits or 0 do
+    if bit.band(string.byte(bits, index), 0xAA) ~= 0 then
+      return true
+    end
+  end
+  return false
+end
+
+local function deliver(inbox, reply, record)
+  if redis.call('EXISTS', inbox) == 1 then
+    redis.call('XADD', inbox, '*', 'r', reply)
+  end
+  redis.call('XADD', ledger, 'MAXLEN', '~', bound, '*', 'r', record)
+end
+
+local function count(from)
+  items, bytes, tokens = items + ARGV[from], bytes + ARGV[from + 1], tokens + ARGV[from + 2]
+end
+
+local function close_entry(stream, part, pk, entry)
+  redis.call('XDEL', stream, entry)
+  redis.call('SET', pk, commit_id, 'XX', 'KEEPTTL')
+  redis.call('DEL', part)
+end
+
+local function commit_whole(stream, part, pk, inbox)
+  local entry = ARGV[at + 1]
+  if has_committed_jobs(part) then
+    return {2}
+  end
+  if redis.call('XACK', stream, group, entry) == 0 then
+    return {redis.call('GET', pk) == commit_id and 1 or 0}
+  end
+  close_entry(stream, part, pk, entry)
+  count(at + 2)
+  deliver(inbox, ARGV[at + 5], ARGV[at + 6])
+  return {1}
+end
+
+local function commit_some(stream, part, pk, inbox)
+  local entry, numbers, jobs = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
+  if redis.call('GET', pk) == commit_id then
+    return {1}
+  end
+  if #redis.call('XPENDING', stream, group, entry, entry, 1) == 0 then
+    return {0}
+  end
+  local result = {1}
+  for job = 0, jobs - 1 do
+    local from = at + 4 + 6 * job
+    if redis.call('SETBIT', part, 2 * tonumber(ARGV[from]), 1) == 0 then
+      count(from + 1)
+      deliver(inbox, ARGV[from + 4], ARGV[from + 5])
+    else
+      result[#result + 1] = tonumber(ARGV[from])
+    end
+  end
+  local is_complete = true
+  for number in string.gmatch(numbers, '%d+') do
+    is_complete = is_complete and redis.call('GETBIT', part, 2 * tonumber(number)) == 1
+  end
+  if is_complete then
+    redis.call('XACK', stream, group, entry)
+    close_entry(stream, part, pk, entry)
+  else
+    redis.call('SET', pk, commit_id, 'XX', 'KEEPTTL')
+    redis.call('PEXPIRE', part, math.max(redis.call('PTTL', pk), 60000))
+  end
+  return result
+end
+
+for pack = 0, packs - 1 do
+  local stream, part, pk, inbox =
+    KEYS[3 + 4 * pack], KEYS[4 + 4 * pack], KEYS[5 + 4 * pack], KEYS[6 + 4 * pack]
+  if ARGV[at] == 'w' then
+    results[#results + 1] = commit_whole(stream, part, pk, inbox)
+    at = at + 7
+  else
+    results[#results + 1] = commit_some(stream, part, pk, inbox)
+    at = at + 4 + 6 * tonumber(ARGV[at + 3])
+  end
+end
+
+local now = redis.call('TIME')
+if items > 0 then
+  redis.call('HINCRBY', depth, 'items', -items)
+  redis.call('HINCRBY', depth, 'bytes', -bytes)
+  redis.call('HINCRBY', depth, 'tokens', -tokens)
+  local served = redis.call('HMGET', depth, 'second', 'served')
+  if served[1] == now[1] then
+    redis.call('HINCRBY', depth, 'served', items)
+  else
+    redis.call('HSET', depth, 'second', now[1], 'served', items, 'served_before', served[2] or 0)
+  end
+end
+table.insert(results, 1, tonumber(now[1] .. string.format('%06d', now[2])))
+return results
