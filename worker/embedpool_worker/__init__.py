@@ -1,0 +1,1 @@
+"""The pool: packs in, provider calls out."""

@@ -1,0 +1,109 @@
+"""The fleet as the api sees it: one card per model, and every name that leads to it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+from embedpool_shared.catalog import ANY_DIMENSIONS, Catalog, ModelCard, same_name
+from embedpool_shared.config_aliases import settled_aliases
+from embedpool_shared.config_notices import Notice, ignored, warning
+from embedpool_worker.fleet import LOCAL_ALIASES, LOCAL_MODEL
+from embedpool_worker.patterns import Pattern
+
+if TYPE_CHECKING:
+    from embedpool_shared.config_file import LoadedConfig
+    from embedpool_worker.fleet import Fleet, Group
+    from embedpool_worker.providers.limits import Dimensions
+
+T = TypeVar("T")
+
+
+def catalogue(loaded: LoadedConfig, fleet: Fleet) -> Catalog:
+    """Describe what callers can ask for; raises `ConfigInvalid` on a circle of aliases."""
+    models = {name: _card(name, group) for name, group in fleet.groups.items()}
+    wildcards = tuple(
+        _card(text, group, is_wildcard=True) for text, group in fleet.wildcards.items()
+    )
+    served = {**fleet.groups, **fleet.wildcards}.values()
+    providers = dict.fromkeys(one.deployment.provider for group in served for one in group)
+    return Catalog(
+        models=models,
+        aliases={
+            alias: name
+            for alias, name in _aliases(loaded, fleet).items()
+            if _is_served(name, fleet)
+        },
+        wildcards=wildcards,
+        providers=tuple(providers),
+    )
+
+
+def unserved_names(loaded: LoadedConfig, fleet: Fleet) -> tuple[Notice, ...]:
+    """List the names in the configuration that lead to no model."""
+    aliases = _aliases(loaded, fleet)
+    notices = [
+        ignored(f"router_settings.model_group_alias.{alias}", f"nobody serves {name}")
+        for alias, name in aliases.items()
+        if not _is_served(name, fleet)
+    ]
+    default = loaded.config.llm.default_embedding_model
+    if default and not _is_served(aliases.get(same_name(default), default), fleet):
+        notices.append(warning("llm.default_embedding_model", f"nobody serves {default}"))
+    return tuple(notices)
+
+
+def _aliases(loaded: LoadedConfig, fleet: Fleet) -> dict[str, str]:
+    listed = [entry.model_name for entry in loaded.config.model_list]
+    names = [*listed, *fleet.groups]
+    own = {same_name(name) for name in listed}
+    folded = {same_name(alias): name for alias, name in fleet.synonyms.items()}
+    if loaded.path is None and LOCAL_MODEL in fleet.groups:
+        folded |= dict.fromkeys(LOCAL_ALIASES, LOCAL_MODEL)
+    aliases = {alias: name for alias, name in folded.items() if alias not in own}
+    written = loaded.config.router_settings.aliases()
+    settled = settled_aliases(written, names)
+    return aliases | {a: aliases.get(same_name(name), name) for a, name in settled.items()}
+
+
+def _is_served(name: str, fleet: Fleet) -> bool:
+    model = name.rpartition("@")[0] or name
+    return any(candidate in fleet.groups for candidate in (name, model)) or any(
+        Pattern(text).captured(candidate) for text in fleet.wildcards for candidate in (name, model)
+    )
+
+
+def _card(name: str, group: Group, *, is_wildcard: bool = False) -> ModelCard:
+    first = group[0].deployment
+    sizes = _one([one.space.dimensions for one in group if one.space.dimensions])
+    return ModelCard(
+        name=name,
+        providers=tuple(dict.fromkeys(one.deployment.provider for one in group)),
+        dimensions=None if is_wildcard else sizes,
+        dimensions_allowed=_common_dimensions([one.dimensions_allowed for one in group]),
+        max_item_tokens=min(one.max_item_tokens for one in group),
+        max_request_tokens=min(one.max_request_tokens for one in group),
+        encoding=_one([one.deployment.encoding for one in group]) or "",
+        takes_token_ids=all(one.takes_token_ids for one in group),
+        token_encoding=group[0].token_encoding,
+        params=_common([one.params for one in group]),
+        merges_body=all(one.deployment.merges_body for one in group),
+        price_per_token_pico_usd=max(one.price_per_token_pico_usd for one in group),
+        has_credential=any(one.deployment.is_callable for one in group),
+        is_wildcard=is_wildcard or bool(first.pattern),
+    )
+
+
+def _one(values: list[T]) -> T | None:
+    """The value all agree on, None where they do not."""
+    return values[0] if values and all(value == values[0] for value in values) else None
+
+
+def _common(columns: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
+    first, *others = columns
+    return tuple(value for value in first if all(value in other for other in others))
+
+
+def _common_dimensions(allowed: list[Dimensions]) -> Dimensions:
+    listed = [sizes for sizes in allowed if not isinstance(sizes, str)]
+    return _common(listed) if listed else ANY_DIMENSIONS

@@ -1,0 +1,226 @@
+"""The commit: acknowledgement, replies, ledger records and depth of a batch, in one script call.
+
+Invariants:
+- A job is answered and billed exactly once, whoever else holds its pack: the script fences.
+- A commit that Redis may or may not have seen is repeated as it was, under the same id.
+- Endings that gather while a commit is under way leave together in the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from random import random
+from typing import Any
+
+from msgspec import structs
+
+from embedpool_shared.backoff import pause_s
+from embedpool_shared.errors import QueueUnavailable
+from embedpool_shared.jobs import JobReply, LedgerRecord, Reply, encode
+from embedpool_shared.names import GROUP, LaneNames
+from embedpool_shared.redis import Line
+from embedpool_shared.scripts import script
+from embedpool_worker.clock import RedisClock
+from embedpool_worker.held import HeldJob, HeldPack
+
+MAX_COMMIT_BYTES = 4 * 1024 * 1024
+"""Redis serves nobody else while it copies a commit; a larger one is sent in parts."""
+LEDGER_BOUND = 100_000
+"""Most ledger entries kept per lane until they are rolled up."""
+
+
+@dataclass(slots=True, eq=False)
+class Ending:
+    """How one job ended: what its caller hears, and what the ledger remembers."""
+
+    job: HeldJob
+    reply: JobReply
+    record: LedgerRecord
+
+
+class Committer:
+    """Owns one lane's commit line."""
+
+    def __init__(
+        self,
+        line: Line,
+        names: LaneNames,
+        clock: RedisClock,
+        *,
+        on_done: Callable[[HeldPack], None],
+    ) -> None:
+        """Report every pack whose entry is finished, here or elsewhere, to `on_done`."""
+        self._line = line
+        self._names = names
+        self._clock = clock
+        self._on_done = on_done
+        self._endings: list[Ending] = []
+        self._wasted: list[LedgerRecord] = []
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def end(self, endings: Iterable[Ending]) -> None:
+        """Commit these as soon as the line is free."""
+        for ending in endings:
+            ending.job.has_ended = True
+            self._endings.append(ending)
+        if self._endings:
+            self._idle.clear()
+            self._wake.set()
+
+    def waste(self, record: LedgerRecord) -> None:
+        """Book what a provider was paid for a job that somebody else had answered meanwhile."""
+        self._wasted.append(record)
+        self._idle.clear()
+        self._wake.set()
+
+    async def drained(self) -> None:
+        """Wait until everything handed in so far is committed."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Commit for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._endings:
+                await self._commit(self._take_some())
+            await self._book_waste()
+            self._idle.set()
+
+    def _take_some(self) -> list[Ending]:
+        taken, size_bytes = [], 0
+        for ending in self._endings:
+            size_bytes += len(ending.reply.vectors)
+            if taken and size_bytes > MAX_COMMIT_BYTES:
+                break
+            taken.append(ending)
+        del self._endings[: len(taken)]
+        return taken
+
+    async def _commit(self, endings: list[Ending]) -> None:
+        parts = _by_pack(endings)
+        for part in parts:
+            part.is_whole = part.is_whole and not part.pack.was_split
+            part.pack.was_split = part.pack.was_split or not part.is_whole
+        again = await self._send(parts)
+        for part in again:
+            part.is_whole = False
+            part.pack.was_split = True
+        if again:
+            await self._send(again)
+
+    async def _send(self, parts: list[_Part]) -> list[_Part]:
+        """Send one commit; return the parts that Redis wants job by job."""
+        keys = [self._names.depth, self._names.ledger]
+        arguments: list[Any] = [GROUP, secrets.token_hex(8), LEDGER_BOUND, len(parts)]
+        for part in parts:
+            keys += part.keys(self._names)
+            arguments += part.arguments()
+        time_us, *results = await self._until_redis_answers(keys, arguments)
+        self._clock.learn(time_us, now=asyncio.get_running_loop().time())
+        again = []
+        for part, (state, *left_out) in zip(parts, results, strict=True):
+            if state == 2:
+                again.append(part)
+                continue
+            self._wasted += part.wasted(None if state == 0 else left_out)
+            self._finish(part, is_fenced=state == 0)
+        return again
+
+    async def _until_redis_answers(self, keys: list[str], arguments: list[Any]) -> list[Any]:
+        failures = 0
+        while True:
+            try:
+                answer: list[Any] = await self._line.run(script("commit"), keys, arguments)
+                return answer
+            except QueueUnavailable:
+                await asyncio.sleep(pause_s(failures, draw=random()))
+                failures += 1
+
+    def _finish(self, part: _Part, *, is_fenced: bool) -> None:
+        pack = part.pack
+        for ending in part.endings:
+            pack.open.pop(ending.job.job.number, None)
+        if is_fenced:
+            pack.is_lost = True
+        if is_fenced or not pack.open:
+            self._on_done(pack)
+
+    async def _book_waste(self) -> None:
+        """Losing such a record loses both its columns, so it may be lost with the connection."""
+        records, self._wasted = self._wasted, []
+        if records:
+            with suppress(QueueUnavailable):
+                await self._line.call("XADD", self._names.ledger, "*", "r", encode(records))
+
+
+@dataclass(slots=True, eq=False)
+class _Part:
+    """What one commit says of one pack."""
+
+    pack: HeldPack
+    endings: list[Ending]
+    is_whole: bool
+
+    def keys(self, names: LaneNames) -> list[str]:
+        pack_id = self.pack.pack_id
+        return [
+            names.stream(self.pack.lane_class),
+            names.part(pack_id),
+            names.pk(pack_id),
+            names.inbox(self.pack.api),
+        ]
+
+    def arguments(self) -> list[Any]:
+        entry_id, pack_id = self.pack.entry_id, self.pack.pack_id
+        if self.is_whole:
+            replies = encode(Reply(pack_id, [ending.reply for ending in self.endings]))
+            records = encode([ending.record for ending in self.endings])
+            return ["w", entry_id, *_sums(self.endings), replies, records]
+        numbers = ",".join(map(str, self.pack.numbers))
+        arguments: list[Any] = ["s", entry_id, numbers, len(self.endings)]
+        for ending in self.endings:
+            arguments += [ending.job.job.number, *_sums([ending])]
+            arguments += [encode(Reply(pack_id, [ending.reply])), encode([ending.record])]
+        return arguments
+
+    def wasted(self, left_out: list[int] | None) -> list[LedgerRecord]:
+        """Rewrite the records of jobs left out (None: all of them) as waste."""
+        return [
+            wasted(ending.record)
+            for ending in self.endings
+            if ending.record.paid and (left_out is None or ending.record.number in left_out)
+        ]
+
+
+def wasted(record: LedgerRecord) -> LedgerRecord:
+    """Turn the record of an answer that did not count into waste, billed to nobody."""
+    paid = record.paid
+    return structs.replace(record, used=0, saved=0, waste=paid, reason="fenced")
+
+
+def _by_pack(endings: list[Ending]) -> list[_Part]:
+    parts: dict[int, _Part] = {}
+    for ending in endings:
+        pack = ending.job.pack
+        part = parts.setdefault(id(pack), _Part(pack, [], is_whole=False))
+        part.endings.append(ending)
+    for part in parts.values():
+        part.is_whole = len(part.endings) == len(part.pack.numbers)
+    return list(parts.values())
+
+
+def _sums(endings: list[Ending]) -> tuple[int, int, int]:
+    """Items, bytes and tokens that stop waiting, as the enqueue counted them."""
+    jobs = [ending.job.job for ending in endings]
+    return (
+        sum(len(job.inputs) for job in jobs),
+        sum(job.size_bytes for job in jobs),
+        sum(job.tokens for job in jobs),
+    )

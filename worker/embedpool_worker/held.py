@@ -1,0 +1,123 @@
+"""What a worker holds: leased packs, their jobs, the items that wait. Pure.
+
+A pack is *held* from its delivery until every job of its stream entry has *ended*: answered,
+failed, expired or cancelled, and then committed. All instants (`…_at`) are on the loop's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from embedpool_shared.jobs import Input, Job, LaneClass, MergeKey, pack_from
+
+
+@dataclass(slots=True, eq=False)
+class HeldPack:
+    """A stream entry leased by this worker."""
+
+    entry_id: str
+    lane_class: LaneClass
+    pack_id: str
+    api: str
+    numbers: tuple[int, ...]  # the jobs of this entry, committed elsewhere or not
+    arrived_at: float
+    checked_at: float  # up to then its cancellation marks are known
+    deliveries: int
+    open: dict[int, HeldJob] = field(default_factory=dict)  # not ended yet
+    was_split: bool = False  # some of its jobs were committed before the others
+    is_lost: bool = False  # the lease is somebody else's now
+    is_begun: bool = False  # at least one of its items was sent
+
+
+@dataclass(slots=True, eq=False)
+class HeldJob:
+    """One job of a held pack, and how far its answer is."""
+
+    pack: HeldPack
+    job: Job
+    merge: MergeKey
+    deadline_at: float
+    vectors: list[bytes | None]
+    missing: int  # items without a vector
+    used_tokens: int = 0
+    paid_tokens: int = 0
+    is_cancelled: bool = False
+    has_ended: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One input of one job."""
+
+    job: HeldJob
+    position: int  # in its job
+    input: Input
+    size_bytes: int
+    tokens: int  # an estimate for packing unless the api counted
+
+
+def input_size_bytes(item: Input) -> int:
+    """Measure an input as it travels: UTF-8 bytes, or four per token id."""
+    if isinstance(item, str):
+        return len(item) if item.isascii() else len(item.encode())
+    return 4 * len(item)
+
+
+def estimated_tokens(item: Input, size_bytes: int) -> int:
+    """Guess high enough for packing: a token per three bytes, or the ids themselves."""
+    return -(-size_bytes // 3) if isinstance(item, str) else len(item)
+
+
+def held_pack(
+    lane_class: LaneClass,
+    entry_id: bytes,
+    fields: Mapping[bytes, bytes],
+    *,
+    arrived_at: float,
+    earlier_deliveries: int = 0,
+) -> HeldPack:
+    """Read a stream entry; raises `WireVersionUnknown` and msgspec's errors on a foreign blob."""
+    pack = pack_from(fields[b"p"])
+    kept = _numbers(fields[b"n"])
+    jobs = [job for job in pack.jobs if kept is None or job.number in kept]
+    held = HeldPack(
+        entry_id=entry_id.decode(),
+        lane_class=lane_class,
+        pack_id=fields[b"id"].decode(),
+        api=pack.api,
+        numbers=tuple(job.number for job in jobs),
+        arrived_at=arrived_at,
+        checked_at=arrived_at,
+        deliveries=int(fields[b"d"]) + earlier_deliveries,
+    )
+    for job in jobs:
+        held.open[job.number] = HeldJob(
+            pack=held,
+            job=job,
+            merge=pack.merges[job.merge],
+            deadline_at=arrived_at + job.budget_ms / 1_000,
+            vectors=[None] * len(job.inputs),
+            missing=len(job.inputs),
+        )
+    return held
+
+
+def _numbers(listed: bytes) -> frozenset[int] | None:
+    return frozenset(map(int, listed.split(b","))) if listed else None
+
+
+def items_of(job: HeldJob) -> list[Item]:
+    """List a job's inputs as items, in order."""
+    items = []
+    for position, given in enumerate(job.job.inputs):
+        size_bytes = input_size_bytes(given)
+        items.append(Item(job, position, given, size_bytes, estimated_tokens(given, size_bytes)))
+    if len(items) == 1 and job.job.tokens:
+        items[0].tokens = job.job.tokens
+    return items
+
+
+def requests_in(items: Sequence[Item]) -> int:
+    """Count the jobs that share a batch; a large request's parts count one each."""
+    return len({id(item.job) for item in items})

@@ -1,0 +1,235 @@
+"""The worker process: the pool, its presence and its chores, in one task group."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import uvloop
+
+from embedpool_shared.catalog import encode_catalog
+from embedpool_shared.config import Config
+from embedpool_shared.config_file import LoadedConfig, load_config
+from embedpool_shared.errors import ConfigInvalid, QueueUnavailable
+from embedpool_shared.jobs import LaneClass, MergeKey
+from embedpool_shared.names import Names
+from embedpool_shared.presence import WORKER, Presence, Seen
+from embedpool_shared.redis import Line, RedisAddress, connection_pool
+from embedpool_worker.catalogue import catalogue
+from embedpool_worker.deployments import Adapter, Deployment
+from embedpool_worker.fleet import Fleet, build_fleet
+from embedpool_worker.maintenance import Housekeeper, maintenance_worker, run_maintenance
+from embedpool_worker.model_names import KnownModels
+from embedpool_worker.pool import Pool, PoolParts, PoolSettings
+from embedpool_worker.providers import adapters
+from embedpool_worker.providers.http_options import HttpOptions
+from embedpool_worker.providers.local import LocalModel
+from embedpool_worker.providers.model_modes import other_modes
+from embedpool_worker.providers.port import Provider
+from embedpool_worker.providers.price_map import price_map
+
+log = logging.getLogger(__name__)
+
+LITELLM_THREADS: Final = 16
+"""LiteLLM runs part of each call in the loop's default threads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What the command line says."""
+
+    config_path: str | None
+    worker_id: str
+    grace_s: float
+
+
+def run(options: WorkerOptions, environ: Mapping[str, str]) -> int:
+    """Serve until told to stop; raises `ConfigInvalid`."""
+    loaded = load_config(options.config_path, environ)
+    if loaded.config.redis.url is None:
+        raise ConfigInvalid(
+            "redis.url is not set: name a Redis or Valkey in the config or in REDIS_URL, "
+            "or use `embedpool serve`, which brings one"
+        )
+    known = KnownModels(price_map(), other_modes())
+    fleet = build_fleet(loaded, known, environ)
+    for notice in (*loaded.notices, *fleet.notices):
+        log.warning("config_%s path=%s reason=%s", notice.kind, notice.path, notice.reason)
+    return uvloop.run(_serve(options, loaded, fleet))
+
+
+async def _serve(options: WorkerOptions, loaded: LoadedConfig, fleet: Fleet) -> int:
+    process = WorkerProcess(options, loaded, fleet)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(LITELLM_THREADS, thread_name_prefix="litellm"))
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, process.ask_to_stop)
+    await process.run()
+    return 0
+
+
+@dataclass(slots=True, eq=False)
+class Adapters:
+    """The adapter of each deployment, built at its first call and closed at the end."""
+
+    options: HttpOptions
+    built: dict[str, Provider] = field(default_factory=dict)
+
+    def of(self, deployment: Deployment) -> Provider:
+        """Find or build the adapter."""
+        provider = self.built.get(deployment.id)
+        if provider is None:
+            provider = self.built[deployment.id] = adapters.build(deployment, self.options)
+        return provider
+
+    async def warm(self, deployments: Sequence[Deployment]) -> None:
+        """Load local models before the first request needs them."""
+        for deployment in deployments:
+            if deployment.adapter is Adapter.LOCAL:
+                provider = self.of(deployment)
+                if isinstance(provider, LocalModel):
+                    await provider.warm()
+
+    async def close(self) -> None:
+        """Give everything back."""
+        await asyncio.gather(*(p.close() for p in self.built.values()), return_exceptions=True)
+
+
+class WorkerProcess:
+    """Everything one worker process runs."""
+
+    def __init__(self, options: WorkerOptions, loaded: LoadedConfig, fleet: Fleet) -> None:
+        """Put the parts together; `run` connects."""
+        config = loaded.config
+        self._options = options
+        self._fleet = fleet
+        self._names = Names(config.redis.prefix)
+        self._line = _lines(config, options.worker_id)
+        self._adapters = Adapters(_http_options(config))
+        self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokens")
+        self._stop = asyncio.Event()
+        self._alive: frozenset[str] = frozenset()
+        self._catalog_blob = encode_catalog(catalogue(loaded, fleet))
+        self._catalog_version = hashlib.sha256(self._catalog_blob).hexdigest()[:16]
+        self._maintenance_pool = lambda: connection_pool(
+            _address(config, "jobs"), client_name=f"embedpool-worker:{options.worker_id}:arq"
+        )
+        self._pool = Pool(
+            PoolSettings(
+                worker_id=options.worker_id,
+                lease_s=config.pool.lease_s,
+                linger_s={
+                    LaneClass.INTERACTIVE: config.pool.linger_ms / 1_000,
+                    LaneClass.BULK: config.pool.bulk_linger_ms / 1_000,
+                },
+                max_leased_items=config.pool.max_leased_items,
+                slots_per_key=config.pool.slots_per_key,
+            ),
+            PoolParts(
+                names=self._names,
+                line=self._line,
+                deployments_of=self._deployments_of,
+                adapter_of=self._adapters.of,
+                count_in=self._count,
+            ),
+        )
+        self._presence = Presence(
+            self._line("presence"),
+            self._names,
+            f"{WORKER}{socket.gethostname()}:{options.worker_id}",
+            on_seen=self._see,
+        )
+
+    def ask_to_stop(self) -> None:
+        """Stop gracefully; the second time changes nothing."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until asked to stop; raises what any part raised."""
+        try:
+            await self._warm()
+            async with asyncio.TaskGroup() as tasks:
+                beside = [
+                    tasks.create_task(self._presence.run()),
+                    tasks.create_task(run_maintenance(self._maintenance_worker)),
+                ]
+                tasks.create_task(self._pool.run())
+                tasks.create_task(self._stop_when_asked(beside))
+        finally:
+            await self._presence.leave()
+            await self._adapters.close()
+            self._tokenizing.shutdown(wait=False, cancel_futures=True)
+
+    async def _stop_when_asked(self, beside: Sequence[asyncio.Task[None]]) -> None:
+        await self._stop.wait()
+        await self._pool.stop(grace_s=self._options.grace_s)
+        for task in beside:
+            task.cancel()
+
+    async def _warm(self) -> None:
+        deployments = [
+            deployment
+            for lane in self._fleet.groups
+            for deployment in self._fleet.deployments_of(lane, lane)
+        ]
+        await self._adapters.warm(deployments)
+
+    def _deployments_of(self, lane: str, merge: MergeKey) -> Sequence[Deployment]:
+        return self._fleet.deployments_of(lane, merge.model, merge.provider)
+
+    async def _count(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._tokenizing, function, *arguments)
+
+    def _maintenance_worker(self) -> Any:
+        housekeeper = Housekeeper(self._line("tidy"), self._names)
+
+        async def tidy() -> None:
+            await housekeeper.tidy(frozenset(name.rpartition(":")[2] for name in self._alive))
+
+        return maintenance_worker(self._maintenance_pool(), self._names, tidy)
+
+    def _see(self, seen: Seen) -> None:
+        """Publish the catalogue where Redis has another, and look after vanished workers' work."""
+        if seen.catalog_version != self._catalog_version:
+            self._publishing = asyncio.create_task(self._publish())
+        if self._alive - seen.workers or seen.was_forgotten:
+            self._pool.hurry()
+        self._alive = seen.workers
+
+    async def _publish(self) -> None:
+        line = self._line("catalog")
+        with suppress(QueueUnavailable):
+            await line.call(
+                "HSET", self._names.catalog,
+                "models", self._catalog_blob, "version", self._catalog_version,
+            )  # fmt: skip
+        await line.close()
+
+
+def _address(config: Config, what: str) -> RedisAddress:
+    redis = config.redis
+    url = (redis.jobs_url if what == "jobs" else redis.lanes_url) or redis.url
+    return RedisAddress(url.get_secret_value() if url else "", redis.ca_file)
+
+
+def _lines(config: Config, worker_id: str) -> Callable[[str], Line]:
+    address = _address(config, "lanes")
+    return lambda role: Line(
+        connection_pool(address, client_name=f"embedpool-worker:{worker_id}:{role}")
+    )
+
+
+def _http_options(config: Config) -> HttpOptions:
+    proxy = config.http.proxy
+    return HttpOptions(
+        proxy=proxy.get_secret_value() if proxy else None, ca_file=config.http.ca_file
+    )

@@ -1,0 +1,116 @@
+"""The slow chores, as arq cron jobs: the only module of the worker that knows arq.
+
+arq wakes only at its polls, so nothing here may matter within a minute. Jobs are JSON, never pickle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+from arq.connections import ArqRedis
+from arq.cron import cron
+from arq.worker import Worker
+from redis.asyncio.connection import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from embedpool_shared.errors import QueueUnavailable
+from embedpool_shared.jobs import LaneClass
+from embedpool_shared.names import GROUP, Names
+from embedpool_shared.redis import Line
+
+POLL_S: Final = 10.0
+HEALTH_S: Final = 60
+LEDGER_KEPT_MS: Final = 3_600_000
+"""Ledger records are kept this long for whoever reads them."""
+
+_json = msgspec.json.Encoder()
+
+
+class Housekeeper:
+    """What has to be tidied in every lane."""
+
+    def __init__(self, line: Line, names: Names) -> None:
+        """Own one line."""
+        self._line = line
+        self._names = names
+
+    async def tidy(self, alive: frozenset[str]) -> None:
+        """Drop consumers of dead workers that hold nothing, and ledger records nobody rolled up."""
+        for _, fields in await self._line.call("XRANGE", self._names.lanes, "-", "+") or []:
+            lane = self._names.lane(fields[1].decode())
+            seconds, _ = await self._line.call("TIME")
+            oldest = max(0, int(seconds) * 1_000 - LEDGER_KEPT_MS)
+            await self._line.call("XTRIM", lane.ledger, "MINID", "~", oldest)
+            for lane_class in LaneClass:
+                await self._drop_dead_consumers(lane.stream(lane_class), alive)
+
+    async def _drop_dead_consumers(self, stream: str, alive: frozenset[str]) -> None:
+        for flat in await self._line.call("XINFO", "CONSUMERS", stream, GROUP):
+            consumer = dict(zip(flat[::2], flat[1::2], strict=True))
+            name, pending = consumer[b"name"].decode(), consumer[b"pending"]
+            # Deleting a consumer drops what it holds: a living sweeper takes that over first.
+            if pending == 0 and name not in alive:
+                await self._line.call("XGROUP", "DELCONSUMER", stream, GROUP, name)
+
+
+def maintenance_worker(
+    pool: ConnectionPool, names: Names, tidy: Callable[[], Awaitable[None]]
+) -> Worker:
+    """Build the arq worker that runs the chores; one of all worker processes does each."""
+
+    async def tidy_lanes(_context: dict[Any, Any]) -> None:
+        try:
+            await tidy()
+        except QueueUnavailable:
+            return  # the next quarter of an hour will do
+
+    pool.connection_kwargs["retry"] = Retry(
+        ExponentialBackoff(cap=1.0, base=0.05),
+        retries=30,
+        supported_errors=(RedisConnectionError, RedisTimeoutError),
+    )
+    redis = ArqRedis(
+        pool,
+        job_serializer=_json.encode,
+        job_deserializer=msgspec.json.decode,
+        default_queue_name=names.maintenance,
+    )
+    return Worker(
+        cron_jobs=[
+            cron(
+                tidy_lanes,
+                name=f"{names.maintenance}:tidy",
+                minute={5, 20, 35, 50},
+                second=0,
+                timeout=60,
+                keep_result=0,
+            )
+        ],
+        queue_name=names.maintenance,
+        redis_pool=redis,
+        handle_signals=False,
+        poll_delay=POLL_S,
+        health_check_interval=HEALTH_S,
+        job_serializer=_json.encode,
+        job_deserializer=msgspec.json.decode,
+        log_results=False,
+    )
+
+
+async def run_maintenance(build: Callable[[], Worker]) -> None:
+    """Run the chores for ever; a Redis that is away only delays them."""
+    while True:
+        worker = build()
+        try:
+            await worker.async_run()
+        except RedisError:
+            await asyncio.sleep(POLL_S)
+        finally:
+            await worker.close()

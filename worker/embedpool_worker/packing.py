@@ -1,0 +1,156 @@
+"""Which waiting items leave together, and when. Pure.
+
+A batch is decided at the last moment, when a permit is at hand. Until then it grows by itself, so
+under load nothing needs tuning; the linger only stops a quick provider from being fed single items.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from embedpool_shared.jobs import Input
+from embedpool_worker.caps import Caps
+from embedpool_worker.held import HeldJob, Item
+
+BULK_FILL_SHARE = 0.1
+"""Bulk items ride along in an interactive batch while they add at most this share of its tokens."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Items of one merge key and class, oldest first, with their sums."""
+
+    items: deque[Item] = field(default_factory=deque)
+    tokens: int = 0
+    size_bytes: int = 0
+
+    def append(self, item: Item) -> None:
+        """Queue an item."""
+        self.items.append(item)
+        self.tokens += item.tokens
+        self.size_bytes += item.size_bytes
+
+    def extend_left(self, items: Iterable[Item]) -> None:
+        """Put items back in front, in their order."""
+        for item in reversed(list(items)):
+            self.items.appendleft(item)
+            self.tokens += item.tokens
+            self.size_bytes += item.size_bytes
+
+    def pop_left(self) -> Item:
+        """Take the oldest."""
+        item = self.items.popleft()
+        self.tokens -= item.tokens
+        self.size_bytes -= item.size_bytes
+        return item
+
+
+@dataclass(slots=True)
+class Formed:
+    """The items of one provider call, and those that turned out to be nobody's any more."""
+
+    items: list[Item] = field(default_factory=list)
+    unwanted: set[HeldJob] = field(default_factory=set)
+
+
+def due_in(
+    waiting: Waiting, caps: Caps, *, in_flight: int, linger_s: float, now: float
+) -> float | None:
+    """Seconds until the next batch should leave; 0.0 is now, None is nothing to send."""
+    if not waiting.items:
+        return None
+    if in_flight == 0 or is_full(waiting, caps):
+        return 0.0
+    return max(0.0, waiting.items[0].job.pack.arrived_at + linger_s - now)
+
+
+def is_full(waiting: Waiting, caps: Caps) -> bool:
+    """Tell whether waiting longer could not make the next call larger."""
+    return (
+        len(waiting.items) >= caps.max_items
+        or (caps.max_call_tokens is not None and waiting.tokens >= caps.max_call_tokens)
+        or (caps.max_call_bytes is not None and waiting.size_bytes >= caps.max_call_bytes)
+    )
+
+
+def form(waiting: Waiting, caps: Caps, *, now: float, bulk: Waiting | None = None) -> Formed:
+    """Take the next batch off the front of `waiting`, within `caps`.
+
+    Items of jobs that were cancelled, lost or are past their deadline are taken off too and listed
+    as unwanted. `bulk` fills room that is left, but never lengthens the call noticeably. Texts and
+    token arrays never share a call.
+    """
+    batch = Formed()
+    room = _Room(caps)
+    _take(waiting, batch, room, now=now)
+    if bulk and batch.items:
+        tokens = sum(item.tokens for item in batch.items)
+        room.tokens_left = min(room.tokens_left, int(tokens * BULK_FILL_SHARE))
+        _take(bulk, batch, room, now=now)
+    return batch
+
+
+class _Room:
+    """What still fits into the call being formed."""
+
+    __slots__ = ("bytes_left", "is_text", "items_left", "tokens_left")
+
+    def __init__(self, caps: Caps) -> None:
+        self.items_left = caps.max_items
+        self.tokens_left = _unless_none(caps.max_call_tokens)
+        self.bytes_left = _unless_none(caps.max_call_bytes)
+        self.is_text: bool | None = None
+
+    def has_place_for(self, item: Item) -> bool:
+        """An item above a cap of its own still travels, alone."""
+        if self.is_text is None:
+            return True
+        return (
+            self.items_left > 0
+            and item.tokens <= self.tokens_left
+            and item.size_bytes <= self.bytes_left
+            and isinstance(item.input, str) is self.is_text
+        )
+
+    def take(self, item: Item) -> None:
+        self.is_text = isinstance(item.input, str)
+        self.items_left -= 1
+        self.tokens_left -= item.tokens
+        self.bytes_left -= item.size_bytes
+
+
+def _unless_none(cap: int | None) -> int:
+    return 1 << 60 if cap is None else cap
+
+
+def _take(waiting: Waiting, batch: Formed, room: _Room, *, now: float) -> None:
+    while waiting.items:
+        item = waiting.items[0]
+        job = item.job
+        if job.has_ended or job.pack.is_lost:
+            waiting.pop_left()
+        elif job.is_cancelled or job.deadline_at <= now:
+            waiting.pop_left()
+            batch.unwanted.add(job)
+        elif room.has_place_for(item):
+            room.take(item)
+            job.pack.is_begun = True
+            batch.items.append(waiting.pop_left())
+        else:
+            return
+
+
+def distinct(items: Iterable[Item]) -> tuple[list[Input], list[int]]:
+    """List each different input once, and for every item the place of its input in that list."""
+    places: dict[str | tuple[int, ...], int] = {}
+    inputs: list[Input] = []
+    where = []
+    for item in items:
+        key = item.input if isinstance(item.input, str) else tuple(item.input)
+        place = places.setdefault(key, len(inputs))
+        if place == len(inputs):
+            inputs.append(item.input)
+        where.append(place)
+    return inputs, where

@@ -1,0 +1,284 @@
+"""The pool of one worker process: every lane it serves, from announcement to graceful stop.
+
+Invariants:
+- A lane is served from its first announcement on; lanes announced earlier are found at start.
+- A graceful stop stops reading first, hands untouched work back, and finishes what is in flight.
+- Any task that fails ends the process; its supervisor hands its work over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from random import random
+from typing import Any, Final
+
+from embedpool_shared.backoff import pause_s
+from embedpool_shared.errors import InternalError, PoolError, QueueUnavailable
+from embedpool_shared.jobs import LaneClass, MergeKey
+from embedpool_shared.names import LaneNames, Names
+from embedpool_shared.redis import Line
+from embedpool_worker.clock import RedisClock
+from embedpool_worker.commit import Committer
+from embedpool_worker.deployments import Deployment
+from embedpool_worker.dispatch import Dispatcher
+from embedpool_worker.handover import hand_back, isolate
+from embedpool_worker.held import HeldPack, held_pack
+from embedpool_worker.lane import Lane
+from embedpool_worker.leases import Delivery, Leases
+from embedpool_worker.marks import Marks
+from embedpool_worker.permits import Permits
+from embedpool_worker.providers.port import Provider
+from embedpool_worker.reader import Reader
+
+log = logging.getLogger(__name__)
+
+MAX_DELIVERIES: Final = 3
+"""After so many a pack is taken apart, and a single job becomes a dead letter."""
+DEAD_LETTERS_KEPT: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSettings:
+    """What a pool needs to know of the configuration."""
+
+    worker_id: str
+    lease_s: float
+    linger_s: dict[LaneClass, float]
+    max_leased_items: int
+    slots_per_key: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolParts:
+    """What a pool is made of; the composition root chooses."""
+
+    names: Names
+    line: Callable[[str], Line]  # by role, one each
+    deployments_of: Callable[[str, MergeKey], Sequence[Deployment]]
+    adapter_of: Callable[[Deployment], Provider]
+    count_in: Callable[..., Any]
+
+
+@dataclass(slots=True, eq=False)
+class ServedLane:
+    """One lane and the tasks that serve it."""
+
+    names: LaneNames
+    lane: Lane
+    committer: Committer
+    leases: Leases
+    hand_back_line: Line
+    reading: list[asyncio.Task[None]] = field(default_factory=list)
+
+
+class Pool:
+    """Serves every announced lane until told to stop."""
+
+    def __init__(self, settings: PoolSettings, parts: PoolParts) -> None:
+        """Prepare; `run` connects."""
+        self._settings = settings
+        self._parts = parts
+        self._permits = Permits(slots_per_key=settings.slots_per_key)
+        self._clock = RedisClock()
+        self._lanes: dict[str, ServedLane] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._following: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Serve until `stop` has finished; raises what any of its tasks raised."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            self._following = self._spawn(self._follow_lanes())
+
+    def hurry(self) -> None:
+        """Look for work a vanished worker left behind."""
+        for served in self._lanes.values():
+            served.leases.hurry()
+
+    async def stop(self, *, grace_s: float) -> None:
+        """Stop reading, hand back, finish what is in flight for at most `grace_s`, hand back the rest."""
+        if self._following:
+            self._following.cancel()
+        lanes = list(self._lanes.values())
+        for served in lanes:
+            for reading in served.reading:
+                reading.cancel()
+            served.lane.clear()
+        with suppress(TimeoutError, QueueUnavailable):
+            async with asyncio.timeout(grace_s):
+                await asyncio.gather(*(self._hand_back(s, only_untouched=True) for s in lanes))
+                await asyncio.gather(*(served.lane.quiet() for served in lanes))
+                await asyncio.gather(*(served.committer.drained() for served in lanes))
+        with suppress(TimeoutError, QueueUnavailable):
+            async with asyncio.timeout(1.0):
+                await asyncio.gather(*(self._hand_back(s, only_untouched=False) for s in lanes))
+        for task in list(self._running):
+            task.cancel()
+
+    async def _hand_back(self, served: ServedLane, *, only_untouched: bool) -> None:
+        for lane_class in LaneClass:
+            packs = [
+                pack
+                for pack in served.leases.held(lane_class)
+                if not (only_untouched and pack.is_begun)
+            ]
+            if packs:
+                await hand_back(
+                    served.hand_back_line,
+                    served.names,
+                    lane_class,
+                    consumer=self._settings.worker_id,
+                    entries=[pack.entry_id for pack in packs],
+                )
+            for pack in packs:
+                served.leases.release(pack)
+
+    async def _follow_lanes(self) -> None:
+        line, last, failures = self._parts.line("lanes"), "0-0", 0
+        while True:
+            try:
+                reply = await line.call(
+                    "XREAD", "BLOCK", 30_000, "STREAMS", self._parts.names.lanes, last,
+                    patience_s=35.0,
+                )  # fmt: skip
+                failures = 0
+            except QueueUnavailable:
+                # Redis may come back empty: names announced again are served already.
+                last = "0-0"
+                await asyncio.sleep(pause_s(failures, draw=random()))
+                failures += 1
+                continue
+            for entry_id, fields in reply[0][1] if reply else []:
+                last = entry_id.decode()
+                self.serve(fields[1].decode())
+
+    def serve(self, model: str) -> None:
+        """Start serving a lane, once."""
+        if model in self._lanes or self._tasks is None:
+            return
+        served = self._lanes[model] = self._build(model)
+        start = self._spawn
+        start(served.committer.run())
+        start(served.leases.run())
+        for lane_class in LaneClass:
+            served.reading.append(start(self._reader(served, lane_class).run()))
+        log.info("lane_served model=%s", model)
+
+    def _build(self, model: str) -> ServedLane:
+        settings, parts = self._settings, self._parts
+        names = parts.names.lane(model)
+        committer = Committer(
+            parts.line("commit"), names, self._clock, on_done=lambda pack: leases.release(pack)
+        )
+        lane = Lane(
+            deployments_of=lambda merge: parts.deployments_of(model, merge),
+            permits=self._permits,
+            dispatcher=Dispatcher(
+                self._permits, committer, parts.adapter_of, count_in=parts.count_in
+            ),
+            marks=Marks(parts.line("marks"), names),
+            linger_s=settings.linger_s,
+            max_waiting_items=settings.max_leased_items,
+            spawn=self._spawn,
+        )
+        leases = Leases(
+            parts.line("lease"),
+            names,
+            self._clock,
+            consumer=settings.worker_id,
+            lease_s=settings.lease_s,
+            on_taken_over=lambda taken: self._spawn(self._admit_again(served, taken)),
+        )
+        served = ServedLane(names, lane, committer, leases, parts.line("hand-back"))
+        return served
+
+    def _reader(self, served: ServedLane, lane_class: LaneClass) -> Reader:
+        return Reader(
+            self._parts.line("read"),
+            served.names,
+            lane_class,
+            consumer=self._settings.worker_id,
+            has_room=lambda: served.lane.has_room(lane_class),
+            on_read=lambda entries: self._on_read(served, entries),
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        if self._tasks is None:
+            work.close()
+            raise RuntimeError("the pool is not running")
+        task = self._tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    def _on_read(self, served: ServedLane, entries: list[Delivery]) -> None:
+        for entry in entries:
+            pack = self._held(served, entry)
+            if pack is None:
+                continue
+            if pack.deliveries:
+                self._spawn(self._admit_redelivered(served, pack))
+            else:
+                served.leases.hold(pack)
+                served.lane.admit(pack)
+
+    async def _admit_again(self, served: ServedLane, entries: list[Delivery]) -> None:
+        for entry in entries:
+            pack = self._held(served, entry)
+            if pack is not None:
+                await self._admit_redelivered(served, pack)
+
+    def _held(self, served: ServedLane, entry: Delivery) -> HeldPack | None:
+        """Read an entry, unless it is in our hands already; one we cannot read is left to others."""
+        lane_class, entry_id, flat, earlier = entry
+        if served.leases.holds(lane_class, entry_id.decode()) or not flat:
+            return None
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        now = asyncio.get_running_loop().time()
+        try:
+            return held_pack(
+                lane_class,
+                entry_id,
+                fields,
+                arrived_at=self._clock.instant(int(fields[b"t"]), now=now),
+                earlier_deliveries=earlier,
+            )
+        except (PoolError, ValueError, KeyError) as unreadable:
+            log.error("pack_unreadable entry=%s error=%s", entry_id, type(unreadable).__name__)
+            return None
+
+    async def _admit_redelivered(self, served: ServedLane, pack: HeldPack) -> None:
+        """Admit what is still open of a pack that somebody else had; give up on a poisonous one."""
+        served.leases.hold(pack)
+        await served.lane.marks.read([pack])
+        if not pack.open:
+            served.leases.release(pack)
+        elif pack.deliveries < MAX_DELIVERIES:
+            served.lane.admit(pack)
+        elif len(pack.numbers) > 1:
+            served.leases.release(pack)
+            with suppress(QueueUnavailable):
+                await isolate(
+                    served.hand_back_line, served.names, pack.lane_class,
+                    consumer=self._settings.worker_id, entry=pack.entry_id,
+                )  # fmt: skip
+        else:
+            await self._bury(served, pack)
+
+    async def _bury(self, served: ServedLane, pack: HeldPack) -> None:
+        job = next(iter(pack.open.values()))
+        log.error("dead_letter pack=%s number=%s", pack.pack_id, job.job.number)
+        with suppress(QueueUnavailable):
+            await served.hand_back_line.call(
+                "XADD", served.names.dead, "MAXLEN", DEAD_LETTERS_KEPT, "*",
+                "id", pack.pack_id, "n", job.job.number, "model", job.merge.model,
+                "items", len(job.job.inputs), "bytes", job.job.size_bytes,
+            )  # fmt: skip
+        served.lane.dispatcher.fail(
+            [job], InternalError("this request ended several workers and was given up")
+        )
