@@ -1,0 +1,156 @@
+"""The api process: every part put together, served by uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import uvicorn
+
+from embedpool_api.app import create_app
+from embedpool_api.callers import Gate
+from embedpool_api.embeddings import Embeddings, EndpointSettings
+from embedpool_api.lanes import Lanes
+from embedpool_api.observer import Observer
+from embedpool_api.outbox import QueueBounds
+from embedpool_api.parts import ApiParts
+from embedpool_shared import tokens
+from embedpool_shared.config import Config
+from embedpool_shared.config_exposure import refuse_exposure
+from embedpool_shared.config_file import load_config
+from embedpool_shared.errors import ConfigInvalid
+from embedpool_shared.names import Names
+from embedpool_shared.redis import Line, RedisAddress, connection_pool
+
+log = logging.getLogger(__name__)
+
+BACKLOG: Final = 2_048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiOptions:
+    """What the command line says."""
+
+    config_path: str | None
+    host: str
+    port: int
+    fd: int | None  # a socket already bound, shared with other api processes
+    api_id: str
+    allow_weak_master_key: bool
+    grace_s: float
+
+
+def run(options: ApiOptions, environ: Mapping[str, str]) -> int:
+    """Serve until told to stop; raises `ConfigInvalid`."""
+    config = load_config(options.config_path, environ).config
+    refuse_exposure(
+        config, options.host, allow_weak_master_key=options.allow_weak_master_key
+    )
+    if config.redis.url is None:
+        raise ConfigInvalid(
+            "redis.url is not set: name a Redis or Valkey in the config or in REDIS_URL, "
+            "or use `embedpool serve`, which brings one"
+        )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            _app(config, options),
+            host=options.host,
+            port=options.port,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=max(1, round(options.grace_s)),
+        )
+    )
+    sockets = None if options.fd is None else [socket.socket(fileno=options.fd)]
+    server.run(sockets=sockets)
+    return 0 if server.started else 1
+
+
+def _app(config: Config, options: ApiOptions) -> Any:
+    names = Names(config.redis.prefix)
+    line = _lines(config, options.api_id)
+    running: set[asyncio.Task[None]] = set()
+
+    def spawn(work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        running.add(task)
+        task.add_done_callback(running.discard)
+        task.add_done_callback(_stop_if_failed)
+
+    lanes = Lanes(
+        names,
+        line,
+        api_id=options.api_id,
+        bounds=QueueBounds(config.pool.max_queue_items, config.pool.max_queue_bytes),
+        spawn=spawn,
+    )
+    observer = Observer(
+        names, line, api_id=options.api_id, on_forgotten=lanes.repeat_all, spawn=spawn
+    )
+    master_key = config.master_key
+    gate = Gate(master_key.get_secret_value() if master_key else None)
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        spawn(observer.run())
+        try:
+            yield
+        finally:
+            for task in list(running):
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            await observer.leave()
+
+    return create_app(
+        ApiParts(
+            embeddings=Embeddings(
+                _endpoint_settings(config),
+                identify=gate.identify,
+                observer=observer,
+                lanes=lanes,
+                tokens=tokens,
+            ),
+            catalog=lambda: observer.catalog,
+            health=observer.look,
+            identify=gate.identify,
+            lifespan=lifespan,
+        )
+    )
+
+
+def _lines(config: Config, api_id: str) -> Callable[[str], Line]:
+    url = config.redis.lanes_url or config.redis.url
+    address = RedisAddress(url.get_secret_value() if url else "", config.redis.ca_file)
+    return lambda role: Line(
+        connection_pool(address, client_name=f"embedpool-api:{api_id}:{role}")
+    )
+
+
+def _endpoint_settings(config: Config) -> EndpointSettings:
+    return EndpointSettings(
+        request_timeout_s=config.request_timeout_s,
+        default_model=config.llm.default_embedding_model,
+        drop_params=bool(config.litellm_settings.drop_params),
+        refuses=lambda _: False,
+    )
+
+
+def _stop_if_failed(task: asyncio.Task[None]) -> None:
+    """A part that ended by an error of ours would leave requests hanging: end the process."""
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("api_part_failed", exc_info=task.exception())
+        asyncio.get_running_loop().stop()

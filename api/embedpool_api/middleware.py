@@ -1,0 +1,144 @@
+"""What every request meets first: an id, a reader of bodies, and the last resort for bugs.
+
+Plain ASGI throughout: a wrapped response would hide that the client went away.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from embedpool_api.errors import error_body
+from embedpool_shared.errors import BodyTooLarge, EmbedPoolError, NotJson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADERS: Final = "embedpool.headers"
+"""Key of the scope: the request's headers as a dict of bytes, names in lower case."""
+REQUEST_ID: Final = "embedpool.request_id"
+"""Key of the scope: the caller's own id where it is a sane one, else a new one."""
+
+_sane_id = re.compile(rb"[A-Za-z0-9._-]{1,128}").fullmatch
+_log = logging.getLogger(__name__)
+
+
+class ClientDisconnected(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Edge:
+    """Gives each request its id, and answers what nothing inside answered."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Stand around `app`."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run `app`; its errors become our envelope, whatever they are."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        request_id = request_id_of(headers)
+        scope[HEADERS] = headers
+        scope[REQUEST_ID] = request_id
+        answer = _Answer(send, request_id)
+        try:
+            await self._app(scope, receive, answer.send)
+        except ClientDisconnected:
+            return
+        except EmbedPoolError as error:
+            await answer.fail(error)
+        except Exception as error:  # noqa: BLE001 (the last resort: a bug must not end as silence)
+            _log.exception("request_failed", extra={"request_id": request_id})
+            await answer.fail(error)
+
+
+class _Answer:
+    """One response on its way out."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id
+        self._is_started = False
+        self._is_complete = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._is_started = True
+            given = (b"x-request-id", self._request_id.encode("ascii"))
+            message["headers"] = [*message.get("headers", ()), given]
+        elif message["type"] == "http.response.body":
+            self._is_complete = not message.get("more_body", False)
+        await self._send(message)
+
+    async def fail(self, error: Exception) -> None:
+        """Answer with `error`; what has begun is broken off, so that nobody takes it for whole."""
+        if self._is_complete:
+            return
+        if self._is_started:
+            raise error
+        await send_error(self.send, error, request_id=self._request_id)
+
+
+def request_id_of(headers: Mapping[bytes, bytes]) -> str:
+    """Take the caller's `x-request-id` where it is a sane one, else make a new one."""
+    given = headers.get(b"x-request-id")
+    if given is not None and _sane_id(given):
+        return given.decode("ascii")
+    return f"req_{secrets.token_hex(16)}"
+
+
+async def send_error(
+    send: Send,
+    error: Exception,
+    *,
+    request_id: str = "",
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> None:
+    """Answer with our envelope for `error`, and further `headers`."""
+    status, own, body = error_body(error, request_id=request_id)
+    await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], *, max_bytes: int) -> bytes:
+    """Read a whole body; raises `BodyTooLarge`, `NotJson` if encoded, `ClientDisconnected`."""
+    if headers.get(b"content-encoding", b"identity").strip().lower() not in {b"", b"identity"}:
+        raise NotJson("A Content-Encoding is not accepted; send the body as it is")
+    announced = headers.get(b"content-length", b"")
+    if announced.isdigit() and (len(announced) > 18 or int(announced) > max_bytes):
+        raise _too_large(max_bytes)
+    message = await _next(receive)
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        return _bounded(body, max_bytes)
+    chunks = [_bounded(body, max_bytes)]
+    left_bytes = max_bytes - len(body)
+    while message.get("more_body", False):
+        message = await _next(receive)
+        chunks.append(_bounded(message.get("body", b""), left_bytes, max_bytes))
+        left_bytes -= len(chunks[-1])
+    return b"".join(chunks)
+
+
+async def _next(receive: Receive) -> Message:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnected
+    return message
+
+
+def _bounded(body: bytes, left_bytes: int, max_bytes: int | None = None) -> bytes:
+    if len(body) > left_bytes:
+        raise _too_large(left_bytes if max_bytes is None else max_bytes)
+    return body
+
+
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body is larger than {max_bytes} bytes; send fewer or shorter inputs")

@@ -1,0 +1,98 @@
+"""Which model a caller's name means. Pure."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from embedpool_shared.catalog import ModelCard, same_name
+from embedpool_shared.errors import BadRequest, ModelNotFound
+
+if TYPE_CHECKING:
+    from embedpool_shared.catalog import Catalog
+
+
+class Resolved(NamedTuple):
+    """The model meant, and where its work waits."""
+
+    card: ModelCard
+    lane: str  # the catalogue's name: of a wildcard, the pattern
+    model: str  # the catalogue's name, or what a wildcard matched
+    provider: str = ""  # the part behind `model@`, as the catalogue spells it; "" for any
+
+
+def resolve(catalog: Catalog, requested: str) -> Resolved:
+    """Find the model that `requested` names: itself, by alias, `model@provider` or wildcard.
+
+    Raises `BadRequest` for what must never be called, and `ModelNotFound`.
+    """
+    card = catalog.models.get(requested)
+    if card is not None:
+        return Resolved(card, card.name, card.name)
+    _refuse_impossible(requested)
+    found = _at_provider(catalog, requested) or _found(catalog, requested)
+    if found is None:
+        raise _not_found(catalog, requested)
+    _refuse_impossible(found.model)
+    return found
+
+
+def _found(catalog: Catalog, name: str) -> Resolved | None:
+    name = catalog.aliases.get(same_name(name), name) if name not in catalog.models else name
+    card = catalog.models.get(name)
+    if card is not None:
+        return Resolved(card, card.name, card.name)
+    for wildcard in catalog.wildcards:
+        if _pattern(wildcard.name).fullmatch(name):
+            return Resolved(wildcard, wildcard.name, name)
+    return None
+
+
+def _at_provider(catalog: Catalog, requested: str) -> Resolved | None:
+    """Read `model@provider`; None when what is behind the last `@` names no provider of ours."""
+    base, at, wanted = requested.rpartition("@")
+    provider = _spelt(catalog.providers, wanted) if at else None
+    if provider is None:
+        return None
+    found = _found(catalog, base)
+    if found is None:
+        raise _not_found(catalog, base)
+    if provider not in found.card.providers:
+        raise ModelNotFound(
+            f"The model `{base}` is not served by '{provider}' but by "
+            f"{_listed(found.card.providers)}.",
+            param="model",
+            code="model_not_found",
+        )
+    return found._replace(provider=provider)
+
+
+def _spelt(providers: tuple[str, ...], wanted: str) -> str | None:
+    folded = same_name(wanted)
+    return next((provider for provider in providers if same_name(provider) == folded), None)
+
+
+def _refuse_impossible(name: str) -> None:
+    if "://" in name:
+        raise BadRequest("`model` must be a name, not an address", param="model")
+    if name.startswith("os.environ/"):
+        raise BadRequest("`model` is literal: os.environ/ is not read here", param="model")
+    if name.startswith("anthropic/"):
+        raise BadRequest("anthropic has no embedding models", param="model")
+
+
+def _not_found(catalog: Catalog, requested: str) -> ModelNotFound:
+    message = f"The model `{requested}` does not exist or you do not have access to it."
+    if "@" in requested:
+        message += f" Behind `@` goes one of the providers {_listed(catalog.providers)}."
+    return ModelNotFound(message, param="model", code="model_not_found")
+
+
+def _listed(providers: tuple[str, ...]) -> str:
+    return ", ".join(f"'{provider}'" for provider in providers) or "(none is configured)"
+
+
+@lru_cache(maxsize=1_024)
+def _pattern(wildcard: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, wildcard.split("*"))), re.DOTALL)

@@ -1,0 +1,32 @@
+"""What the routes are given; only the composition root makes these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
+
+    from starlette.types import ASGIApp
+
+    from embedpool_api.callers import Caller
+    from embedpool_shared.catalog import Catalog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiParts:
+    """The running pieces behind the HTTP edge."""
+
+    embeddings: ASGIApp
+    """The hot endpoint: gets POSTs only, may raise our errors before it answers, and finds in its
+    scope `paths.MODEL`, `middleware.HEADERS` and `middleware.REQUEST_ID`."""
+    catalog: Callable[[], Catalog | None]
+    """The last good copy; None while none was ever seen."""
+    health: Callable[[], Awaitable[Mapping[str, Any]]]
+    """Details for people, with `ok` saying whether Redis is reachable and a worker lives."""
+    identify: Callable[[Mapping[bytes, bytes]], Awaitable[Caller]]
+    """Tells the caller by its headers; `Gate.identify` is one."""
+    lifespan: Callable[[Any], AbstractAsyncContextManager[None]] | None = None
+    version: str = "0"

@@ -1,0 +1,77 @@
+"""A request's jobs while their answers are out: the futures of one api process. Pure but for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from embedpool_shared.jobs import Job, JobReply, LaneClass, MergeKey, error_from
+
+
+class Answer:
+    """What one request waits for: the replies to all of its jobs, or the first error.
+
+    `done` resolves to the replies in the order of the jobs. Whoever settles an answer first wins;
+    a later reply, error or disconnect changes nothing.
+    """
+
+    __slots__ = ("_missing", "done", "jobs", "replies")
+
+    def __init__(self, size: int, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for `size` jobs."""
+        self.done: asyncio.Future[Sequence[JobReply]] = loop.create_future()
+        self.replies: list[JobReply | None] = [None] * size
+        self.jobs: list[PostedJob] = []
+        self._missing = size
+
+    def settle(self, position: int, reply: JobReply) -> None:
+        """Take in one job's reply."""
+        if self.done.done():
+            return
+        if reply.error is not None:
+            self.fail(error_from(reply.error))
+        elif self.replies[position] is None:
+            self.replies[position] = reply
+            self._missing -= 1
+            if self._missing == 0:
+                self.done.set_result([r for r in self.replies if r is not None])
+
+    def fail(self, error: Exception) -> None:
+        """End with an error, unless it ended already."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    @property
+    def is_accepted(self) -> bool:
+        """Tell whether Redis confirmed every one of the jobs."""
+        return all(job.pack is not None and job.pack.is_accepted for job in self.jobs)
+
+
+@dataclass(slots=True, eq=False)
+class PostedJob:
+    """One job of an answer, and the pack it left in."""
+
+    answer: Answer
+    position: int  # among the answer's jobs
+    job: Job
+    merge: MergeKey
+    give_up_at: float  # on the loop's clock
+    pack: PostedPack | None = None
+
+
+@dataclass(slots=True, eq=False)
+class PostedPack:
+    """One pack on its way, and the jobs of it that are not answered yet."""
+
+    pack_id: str
+    lane_class: LaneClass
+    jobs: int
+    items: int
+    size_bytes: int
+    tokens: int
+    budget_s: float
+    open: dict[int, PostedJob] = field(default_factory=dict)
+    is_accepted: bool = False
+    was_answered: bool = False  # in part; then it is not the api's to delete any more
+    cancelled: list[int] = field(default_factory=list)  # told to nobody yet

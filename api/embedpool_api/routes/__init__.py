@@ -1,0 +1,1 @@
+"""The small routes beside embeddings."""
