@@ -1,0 +1,1 @@
+"""What tests and benchmarks stand on: a fake provider, real servers, faults, virtual time."""
