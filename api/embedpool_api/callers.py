@@ -9,45 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from embedpool_shared.config_exposure import is_loopback
 from embedpool_shared.errors import BadRequest, InvalidApiKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-MIN_MASTER_KEY_LETTERS: Final = 12
-PLACEHOLDERS: Final = frozenset(
-    {
-        "administrator",
-        "change-me-please",
-        "change-this-key",
-        "changeme",
-        "changemeplease",
-        "my-master-key",
-        "my-secret-key",
-        "password1234",
-        "placeholder-key",
-        "replace-me-please",
-        "sk-1234",
-        "sk-12345",
-        "sk-123456",
-        "sk-1234567890",
-        "sk-change-me-please",
-        "sk-litellm-master-key",
-        "sk-master-key",
-        "sk-my-master-key",
-        "sk-your-master-key",
-        "sk-your-secret-key",
-        "super-secret-key",
-        "supersecretkey",
-        "your-master-key",
-        "your-secret-key",
-    }
-)
-"""Keys that stand in documents and examples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,38 +83,6 @@ def refuse_strangers(headers: Mapping[bytes, bytes]) -> None:
         )
 
 
-def is_loopback(host: str) -> bool:
-    """Say whether `host`, a name or an address, means this machine and nobody else."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def open_mode_refusal(host: str) -> str | None:
-    """Say why embedpool must not listen on `host` without a master key; None where it may."""
-    if is_loopback(host):
-        return None
-    return (
-        f"refusing to listen on {host or 'every address'} without a master key: anybody who "
-        "reaches it could spend your providers' money. Set EMBEDPOOL_MASTER_KEY (or "
-        "general_settings.master_key), or listen on 127.0.0.1"
-    )
-
-
-def weakness(master_key: str) -> str | None:
-    """Say what makes `master_key` easy to guess, without repeating it; None for nothing known."""
-    if master_key.strip().lower().replace("_", "-") in PLACEHOLDERS:
-        return "it is a placeholder that stands in public documents"
-    if len(master_key) < MIN_MASTER_KEY_LETTERS:
-        return f"it is shorter than {MIN_MASTER_KEY_LETTERS} letters"
-    if len(set(master_key.removeprefix("sk-"))) < 4:
-        return "it repeats a few letters"
-    return None
-
-
 def _bearer(authorization: bytes) -> bytes | None:
     scheme, _, key = authorization.strip().partition(b" ")
     if scheme and scheme.lower() != b"bearer":
@@ -157,8 +94,8 @@ def _host_name(host: bytes) -> str:
     """Take the port off `Host`, and the brackets off an IPv6 address."""
     text = host.decode("latin-1").strip()
     if text.startswith("["):
-        name, _, rest = text[1:].partition("]")
-        return name if not rest or rest.startswith(":") else ""
+        name, bracket, rest = text[1:].partition("]")
+        return name if bracket and (not rest or rest.startswith(":")) else ""
     return text.rpartition(":")[0] if text.count(":") == 1 else text
 
 

@@ -14,6 +14,7 @@ import uvicorn
 
 from embedpool_api.app import create_app
 from embedpool_api.callers import Gate
+from embedpool_api.corked import CorkedHttp
 from embedpool_api.embeddings import Embeddings, EndpointSettings
 from embedpool_api.lanes import Lanes
 from embedpool_api.observer import Observer
@@ -62,12 +63,13 @@ def run(options: ApiOptions, environ: Mapping[str, str]) -> int:
             host=options.host,
             port=options.port,
             loop="uvloop",
-            http="httptools",
+            http=CorkedHttp,
             ws="none",
             lifespan="on",
             log_config=None,
             log_level="warning",
             access_log=False,
+            proxy_headers=False,
             server_header=False,
             date_header=False,
             backlog=BACKLOG,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
-from urllib.parse import urlsplit
 
 SHORTEST_SHOWN_CHARS: Final = 16
 SHOWN_CHARS: Final = 4
+_HOST: Final = re.compile(r"([\w.-]*|\[[0-9a-fA-F:.]+\])(:\d{1,5})?")
 
 
 def masked(secret: str) -> str:
@@ -18,13 +19,13 @@ def masked(secret: str) -> str:
 
 def bare_address(url: str) -> str:
     """Show where a URL leads, without the user, the password and the query it may hold."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
+    scheme, separator, rest = url.partition("://")
+    where = rest.partition("/")[0].partition("?")[0].partition("#")[0]
+    # An @ further right belongs to a password with a slash in it: nothing is where it seems.
+    if not separator or "@" in rest[len(where) :]:
         return "…"
-    if not parts.scheme:
+    hosts = where.rpartition("@")[2]
+    if not all(_HOST.fullmatch(host) for host in hosts.split(",")):
         return "…"
-    # Several hosts (Sentinel) are no hostname for urlsplit; what follows the last @ is theirs.
-    where = parts.netloc.rpartition("@")[2] if "," in parts.netloc else host
-    return f"{parts.scheme}://{where}{f':{port}' if port and where == host else ''}{parts.path}"
+    path = rest[len(where) :].partition("?")[0].partition("#")[0]
+    return f"{scheme}://{hosts}{path}"

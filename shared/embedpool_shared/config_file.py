@@ -22,6 +22,7 @@ from embedpool_shared.config_env import (
     SHORT_NAMES,
     References,
     misspelt_names,
+    our_settings,
     overlaid,
 )
 from embedpool_shared.config_exposure import has_weak_master_key
@@ -40,6 +41,8 @@ from embedpool_shared.config_yaml import read_yaml
 from embedpool_shared.errors import ConfigInvalid
 
 NOT_YET: Final = "has no effect in this version"
+SECTIONS_TO_COME: Final = frozenset({"auth", "cache", "files"})
+"""Checked already, so that a file can be prepared; without effect in this version."""
 LITELLM_SECTIONS: Final = frozenset(
     {
         "model_list",
@@ -145,8 +148,9 @@ def _remarks(config: Config) -> list[Notice]:
     if config.litellm_settings.cache:
         remarks.append(ignored("litellm_settings.cache", NOT_YET))
     remarks.extend(
-        ignored(name, NOT_YET)
-        for name in ("cache", "files")
-        if getattr(config, name) != type(getattr(config, name))()
+        ignored(setting.name, NOT_YET)
+        for setting in our_settings()
+        if setting.path[0] in SECTIONS_TO_COME
+        and setting.value_in(config) != setting.field.get_default()
     )
     return remarks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _Key = ec.EllipticCurvePrivateKey
+_SIGNS_CERTIFICATES: Final = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +43,18 @@ def make_tls_files(directory: Path) -> TlsFiles:
     files = TlsFiles(directory / "ca.pem", directory / "server.pem", directory / "server-key.pem")
     ca_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca_name, server_name = _name("embedpool test CA"), _name("localhost")
-    ca = _draft(ca_name, ca_name, ca_key).add_extension(
-        x509.BasicConstraints(ca=True, path_length=0), critical=True
+    ca = (
+        _draft(ca_name, ca_name, ca_key)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_SIGNS_CERTIFICATES, critical=True)
     )
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     loopback = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    server = _draft(server_name, ca_name, server_key).add_extension(
-        x509.SubjectAlternativeName(loopback), critical=False
+    server = (
+        _draft(server_name, ca_name, server_key)
+        .add_extension(x509.SubjectAlternativeName(loopback), critical=False)
+        # Python 3.13 verifies strictly and refuses a certificate without it.
+        .add_extension(authority, critical=False)
     )
     files.ca.write_bytes(_signed(ca, ca_key))
     files.certificate.write_bytes(_signed(server, ca_key))
@@ -59,6 +76,7 @@ def _draft(subject: x509.Name, issuer: x509.Name, key: _Key) -> x509.Certificate
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
 
 

@@ -126,7 +126,11 @@ class RedisServer:
             client.execute_command("CONFIG", "RESETSTAT")
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._clear_away()
+            raise
         return self
 
     def __exit__(
@@ -135,6 +139,9 @@ class RedisServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._clear_away()
+
+    def _clear_away(self) -> None:
         if self.is_running:
             self.kill()
         shutil.rmtree(self.directory)

@@ -1,7 +1,8 @@
-"""The fake provider keeps its word: right vectors when it behaves, else just the fault asked for."""
+"""The fake provider keeps its word: right vectors when it behaves, else the fault asked for."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import http.client
 import json
@@ -18,7 +19,7 @@ import pytest
 from support.fake_provider import FakeProvider
 from support.faults import Behaviour, Distortion, Ending
 from support.orphans import dying_with_us
-from support.processes import ROOT
+from support.processes import ROOT, wait_until
 from support.vectors import token_count, vector_of
 
 if TYPE_CHECKING:
@@ -95,6 +96,18 @@ def test_the_openai_client_reads_it(fake_provider: FakeProvider) -> None:
 
     got = [np.array(row.embedding, "<f4").tobytes() for row in answer.data]
     assert got == [vector_of(text, 1_536, "m") for text in "ab"]
+
+
+def test_it_serves_on_a_tests_own_loop() -> None:
+    async def main() -> list[float]:
+        async with (
+            FakeProvider() as fake,
+            openai.AsyncOpenAI(api_key="sk-one", base_url=fake.api_base) as client,
+        ):
+            answer = await client.embeddings.create(model="m", input="a", dimensions=DIMS)
+            return answer.data[0].embedding
+
+    assert bytes_of(asyncio.run(main())) == vector_of("a", DIMS, "m")
 
 
 def test_token_arrays_have_vectors_and_counts_of_their_own(fake_provider: FakeProvider) -> None:
@@ -381,6 +394,7 @@ def test_a_hanging_call_is_in_flight_until_the_client_leaves(fake_provider: Fake
 
     assert fake_provider.totals.calls == 1
     assert fake_provider.traffic.max_in_flight == 1
+    wait_until(lambda: fake_provider.traffic.in_flight == 0, patience_s=5, what="the call's end")
 
 
 def test_latencies_of_behaviours_add_up(fake_provider: FakeProvider) -> None:
@@ -439,6 +453,9 @@ def test_a_standalone_fake_counts_behaves_and_forgets(standalone: str) -> None:
     send("POST", "/_reset", None)
     forgotten = send("GET", "/_stats", None)
     misspelt = send("POST", "/_behave", [{"statsu": 503}])
+    send("POST", "/_behave", [{"ending": "reset", "calls": 1}])
+    with pytest.raises(ConnectionResetError):
+        send("POST", "/v1/embeddings", {"model": "m", "input": "a"})
     connection.close()
 
     assert refused["error"]["type"] == "server_error"

@@ -80,21 +80,59 @@ class Order:
     timeout_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What is known about an order."""
+
+    access: Access
+    traits: Traits
+    row: limits.Limits
+    entry: PriceEntry | None
+    native_dimensions: int | None
+
+
 def assembled(order: Order, known: KnownModels, environ: Mapping[str, str]) -> Served:
     """Build the deployment that `order` describes."""
-    place, params, about = order.place, order.params, order.about
-    traits = limits.traits_for(place.provider, api_base=params.api_base)
-    access = access_to(place.provider, params, traits, environ)
-    entry = known.entry(place, about.base_model)
-    own_name = _model_for_limits(order)
-    row = limits.limits_for(place.provider, own_name)
-    native = _native_dimensions(place, about, entry)
-    deployment = Deployment(
+    facts = _facts(order, known, environ)
+    row, about = facts.row, order.about
+    item_tokens = _item_tokens(about, facts.entry, row)
+    return Served(
+        deployment=_deployment(order, facts, environ),
+        space=_space(order, facts.native_dimensions, row),
+        dimensions_allowed=_with_own(
+            row.dimensions, facts.native_dimensions, order.params.dimensions
+        ),
+        max_item_tokens=item_tokens,
+        max_request_tokens=_request_tokens(row, item_tokens),
+        takes_token_ids=facts.traits.takes_token_ids or about.native_token_ids,
+        token_encoding=about.token_encoding or limits.CL100K,
+        params=facts.traits.params,
+        price_per_token_pico_usd=_price(order.params, about, facts.entry),
+        missing=facts.access.missing,
+    )
+
+
+def _facts(order: Order, known: KnownModels, environ: Mapping[str, str]) -> _Facts:
+    provider, about = order.place.provider, order.about
+    access = access_to(provider, order.params, limits.traits_for(provider), environ)
+    entry = known.entry(order.place, about.base_model)
+    return _Facts(
+        access=access,
+        traits=limits.traits_for(provider, api_base=access.api_base),
+        row=limits.limits_for(provider, _model_for_limits(order)),
+        entry=entry,
+        native_dimensions=_native_dimensions(order.place, about, entry),
+    )
+
+
+def _deployment(order: Order, facts: _Facts, environ: Mapping[str, str]) -> Deployment:
+    place, params, access = order.place, order.params, facts.access
+    return Deployment(
         id=order.id,
         provider=place.provider,
         upstream_model="" if place.is_pattern else place.model,
-        adapter=_adapter(place.provider, params, traits, access),
-        caps=_caps(order, own_name),
+        adapter=_adapter(place.provider, params, facts.traits, access),
+        caps=_caps(order, _model_for_limits(order)),
         keys=tuple(
             ProviderKey(f"{order.id}#{n}", secret) for n, secret in enumerate(access.secrets, 1)
         ),
@@ -102,29 +140,16 @@ def assembled(order: Order, known: KnownModels, environ: Mapping[str, str]) -> S
         api_version=params.api_version or environ.get(f"{place.provider.upper()}_API_VERSION"),
         timeout_s=params.timeout or order.timeout_s,
         options=params.options(),
-        native_dimensions=native,
-        forwards_dimensions=bool(row.dimensions),
-        encoding=row.encoding,
-        merges_body=traits.merges_body or _is_compatible(place.provider, params),
+        native_dimensions=facts.native_dimensions,
+        forwards_dimensions=bool(facts.row.dimensions),
+        encoding=facts.row.encoding,
+        merges_body=facts.traits.merges_body or _is_compatible(place.provider, params),
         default_dimensions=params.dimensions,
         rpm=params.rpm,
         tpm=params.tpm,
         is_callable=not access.missing,
         pattern=order.pattern if place.is_pattern else "",
         target=place.model if place.is_pattern else "",
-    )
-    item_tokens = _item_tokens(about, entry, row)
-    return Served(
-        deployment=deployment,
-        space=_space(order, native, row),
-        dimensions_allowed=_with_own(row.dimensions, native, params.dimensions),
-        max_item_tokens=item_tokens,
-        max_request_tokens=_request_tokens(row, item_tokens),
-        takes_token_ids=traits.takes_token_ids or about.native_token_ids,
-        token_encoding=about.token_encoding or limits.CL100K,
-        params=traits.params,
-        price_per_token_pico_usd=_price(params, about, entry),
-        missing=access.missing,
     )
 
 

@@ -48,7 +48,9 @@ def unserved_names(loaded: LoadedConfig, fleet: Fleet) -> tuple[Notice, ...]:
         if not _is_served(name, fleet)
     ]
     default = loaded.config.llm.default_embedding_model
-    if default and not _is_served(aliases.get(same_name(default), default), fleet):
+    base = default.rpartition("@")[0] or default if default else ""
+    candidates = {aliases.get(same_name(name), name) for name in (default or "", base)}
+    if default and not any(_is_served(name, fleet) for name in candidates):
         notices.append(warning("llm.default_embedding_model", f"nobody serves {default}"))
     return tuple(notices)
 
@@ -67,10 +69,7 @@ def _aliases(loaded: LoadedConfig, fleet: Fleet) -> dict[str, str]:
 
 
 def _is_served(name: str, fleet: Fleet) -> bool:
-    model = name.rpartition("@")[0] or name
-    return any(candidate in fleet.groups for candidate in (name, model)) or any(
-        Pattern(text).captured(candidate) for text in fleet.wildcards for candidate in (name, model)
-    )
+    return name in fleet.groups or any(Pattern(text).captured(name) for text in fleet.wildcards)
 
 
 def _card(name: str, group: Group, *, is_wildcard: bool = False) -> ModelCard:

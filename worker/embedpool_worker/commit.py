@@ -91,7 +91,8 @@ class Committer:
             while self._endings:
                 await self._commit(self._take_some())
             await self._book_waste()
-            self._idle.set()
+            if not self._wake.is_set():
+                self._idle.set()
 
     def _take_some(self) -> list[Ending]:
         taken, size_bytes = [], 0

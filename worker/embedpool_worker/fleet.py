@@ -60,6 +60,8 @@ class Fleet:
         )
 
     def _embeds(self, one: Served, model: str) -> bool:
+        if one.deployment.pattern and Pattern(one.deployment.pattern).captured(model) is None:
+            return False
         place = ModelPlace(one.deployment.provider, one.deployment.upstream_of(model))
         return self.known.other_mode(place) is None
 

@@ -205,8 +205,7 @@ class MergeQueue:
                 self._deployments, self.lane_class, until_at=until_at
             )
         except PoolError as error:
-            lane.dispatcher.fail({item.job for item in self.waiting.items}, error)
-            self.waiting = Waiting()
+            self._refuse(error, until_at=until_at)
             return
         await self._refresh_marks()
         now = asyncio.get_running_loop().time()
@@ -214,7 +213,8 @@ class MergeQueue:
         if self.lane_class is LaneClass.INTERACTIVE:
             beside = lane.bulk_beside(self.merge)
         formed = form(self.waiting, permit.health.deployment.caps, now=now, bulk=beside)
-        lane.tell_room(self.lane_class)
+        for lane_class in LaneClass:  # bulk may have ridden along
+            lane.tell_room(lane_class)
         lane.dispatcher.fail(formed.unwanted, _too_late())
         if not formed.items:
             lane.permits.give_back(permit)
@@ -223,6 +223,16 @@ class MergeQueue:
         self._in_flight += 1
         lane.call_began()
         lane.spawn(self._send(batch, permit))
+
+    def _refuse(self, error: PoolError, *, until_at: float) -> None:
+        """Fail what no permit comes in time for; what arrived since may be able to wait longer."""
+        waiting, self.waiting = self.waiting, Waiting()
+        jobs = {item.job for item in waiting.items if item.job.deadline_at <= until_at}
+        for item in waiting.items:
+            if item.job not in jobs:
+                self.waiting.append(item)
+        self._lane.tell_room(self.lane_class)
+        self._lane.dispatcher.fail(jobs, error)
 
     async def _send(self, batch: Batch, permit: Any) -> None:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from random import random
 from typing import Any, Final
 
@@ -58,8 +59,10 @@ class Leases:
         """Renew this pack from now on."""
         self._held[pack.lane_class][pack.entry_id] = pack
         if not self._is_active:
+            # Leaving the idle rhythm, not beating faster than the lease needs.
             self._is_active = True
-            self._hurry.set()
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._lease_s / BEATS_PER_LEASE, self._hurry.set)
 
     def release(self, pack: HeldPack) -> None:
         """Stop renewing it."""
@@ -94,15 +97,10 @@ class Leases:
 
     async def _until_next_beat(self) -> None:
         beat_s = self._lease_s / BEATS_PER_LEASE if self._is_active else IDLE_BEAT_S
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(beat_s):
                 await self._hurry.wait()
-                # Hurrying means leaving the idle rhythm, not beating faster than the lease needs.
-                await asyncio.sleep(self._lease_s / BEATS_PER_LEASE)
-        except TimeoutError:
-            pass
-        finally:
-            self._hurry.clear()
+        self._hurry.clear()
 
     async def _beat(self) -> None:
         arguments: list[Any] = [
@@ -127,8 +125,7 @@ class Leases:
 
     def _drop(self, lane_class: LaneClass, lost: list[bytes]) -> None:
         for entry_id in lost:
-            pack = self._held[lane_class].get(entry_id.decode())
             # A pack committed since the beat was sent is not pending either; it released itself.
-            if pack is not None and pack.open:
+            pack = self._held[lane_class].pop(entry_id.decode(), None)
+            if pack is not None:
                 pack.is_lost = True
-                self.release(pack)

@@ -32,13 +32,6 @@ class Waiting:
         self.tokens += item.tokens
         self.size_bytes += item.size_bytes
 
-    def extend_left(self, items: Iterable[Item]) -> None:
-        """Put items back in front, in their order."""
-        for item in reversed(list(items)):
-            self.items.appendleft(item)
-            self.tokens += item.tokens
-            self.size_bytes += item.size_bytes
-
     def pop_left(self) -> Item:
         """Take the oldest."""
         item = self.items.popleft()
@@ -78,9 +71,9 @@ def is_full(waiting: Waiting, caps: Caps) -> bool:
 def form(waiting: Waiting, caps: Caps, *, now: float, bulk: Waiting | None = None) -> Formed:
     """Take the next batch off the front of `waiting`, within `caps`.
 
-    Items of jobs that were cancelled, lost or are past their deadline are taken off too and listed
-    as unwanted. `bulk` fills room that is left, but never lengthens the call noticeably. Texts and
-    token arrays never share a call.
+    Items of jobs that ended already or are somebody else's now are dropped; jobs that were cancelled
+    or are past their deadline are listed as unwanted. `bulk` fills room that is left, but never
+    lengthens the call noticeably. Texts and token arrays never share a call.
     """
     batch = Formed()
     room = _Room(caps)
@@ -95,9 +88,10 @@ def form(waiting: Waiting, caps: Caps, *, now: float, bulk: Waiting | None = Non
 class _Room:
     """What still fits into the call being formed."""
 
-    __slots__ = ("bytes_left", "is_text", "items_left", "tokens_left")
+    __slots__ = ("bytes_left", "is_text", "item_tokens", "items_left", "tokens_left")
 
     def __init__(self, caps: Caps) -> None:
+        self.item_tokens = caps.max_item_tokens
         self.items_left = caps.max_items
         self.tokens_left = _unless_none(caps.max_call_tokens)
         self.bytes_left = _unless_none(caps.max_call_bytes)
@@ -109,14 +103,14 @@ class _Room:
             return True
         return (
             self.items_left > 0
-            and item.tokens <= self.tokens_left
+            and item.tokens <= min(self.item_tokens, self.tokens_left)
             and item.size_bytes <= self.bytes_left
             and isinstance(item.input, str) is self.is_text
         )
 
     def take(self, item: Item) -> None:
         self.is_text = isinstance(item.input, str)
-        self.items_left -= 1
+        self.items_left = self.items_left - 1 if item.tokens <= self.item_tokens else 0
         self.tokens_left -= item.tokens
         self.bytes_left -= item.size_bytes
 

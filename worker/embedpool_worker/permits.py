@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from embedpool_shared.errors import NoKeys
 from embedpool_shared.jobs import LaneClass
 from embedpool_worker.deployments import Adapter, Deployment
 from embedpool_worker.keyring import KeyHealth, choose, ready_at
@@ -34,6 +35,7 @@ class Permit:
 class _Waiter:
     keys: Sequence[KeyHealth]
     lane_class: LaneClass
+    until_at: float
     granted: asyncio.Future[Permit]
 
 
@@ -76,11 +78,10 @@ class Permits:
             permit = self._take(keys, lane_class, loop.time())
             if permit:
                 return permit
-        first_ready_at = ready_at(keys, now=loop.time())
-        if first_ready_at is None or first_ready_at > until_at:
-            wait_s = None if first_ready_at is None else first_ready_at - loop.time()
-            raise no_keys(deployments[0].provider, retry_after_s=wait_s)
-        waiter = _Waiter(keys, lane_class, loop.create_future())
+        in_vain = _in_vain(keys, until_at=until_at, now=loop.time())
+        if in_vain:
+            raise in_vain
+        waiter = _Waiter(keys, lane_class, until_at, loop.create_future())
         self._waiters[lane_class].append(waiter)
         self._grant()
         try:
@@ -97,12 +98,12 @@ class Permits:
             self._grant()
 
     def refuse_unserved(self) -> None:
-        """Wake every waiter whose keys are all retired: they have nothing left to wait for."""
+        """Wake every waiter with nothing left to wait for, after a key was retired or sent to rest."""
         now = asyncio.get_running_loop().time()
         for waiter in [w for queue in self._waiters.values() for w in queue]:
-            if ready_at(waiter.keys, now=now) is None and not waiter.granted.done():
-                provider = waiter.keys[0].deployment.provider
-                waiter.granted.set_exception(no_keys(provider, retry_after_s=None))
+            in_vain = _in_vain(waiter.keys, until_at=waiter.until_at, now=now)
+            if in_vain and not waiter.granted.done():
+                waiter.granted.set_exception(in_vain)
         self._grant()
 
     def _take(
@@ -153,3 +154,12 @@ class Permits:
                 self.give_back(waiter.granted.result())
         elif waiter in self._waiters[waiter.lane_class]:
             self._waiters[waiter.lane_class].remove(waiter)
+
+
+def _in_vain(keys: Sequence[KeyHealth], *, until_at: float, now: float) -> NoKeys | None:
+    """The refusal, if none of these keys can be called in time; a busy one always might be."""
+    first_ready_at = ready_at(keys, now=now)
+    if first_ready_at is not None and first_ready_at <= max(until_at, now):
+        return None
+    wait_s = None if first_ready_at is None else first_ready_at - now
+    return no_keys(keys[0].deployment.provider, retry_after_s=wait_s)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +32,7 @@ def test_every_item_is_in_one_job_in_order_and_within_the_limits(inputs: list[In
 def test_no_two_neighbouring_jobs_would_fit_into_one(inputs: list[Input]) -> None:
     slices = cut(inputs)
 
-    for here, after in zip(slices, slices[1:], strict=False):
+    for here, after in pairwise(slices):
         first_bytes = size_bytes(inputs[after.start])
         assert (
             here.stop - here.start == MAX_JOB_ITEMS or here.size_bytes + first_bytes > MAX_JOB_BYTES

@@ -73,9 +73,9 @@ def test_they_are_refused_as_top_level_fields_too(name: str) -> None:
     ],
 )
 def test_nobody_looks_into_our_environment(extra_body: dict[str, Any]) -> None:
-    with pytest.raises(BadRequest, match="os.environ/ is not read"):
+    with pytest.raises(BadRequest, match="is not read here"):
         params.merged({}, extra_body)
-    with pytest.raises(BadRequest, match="os.environ/ is not read"):
+    with pytest.raises(BadRequest, match="is not read here"):
         params.merged({"field": extra_body}, {})
 
 
@@ -119,7 +119,8 @@ def test_fields_and_extra_body_become_one_object() -> None:
 scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text("abc", max_size=5)
 objects = st.dictionaries(
     st.text("xyz", max_size=3),
-    st.recursive(scalars, lambda x: st.lists(x) | st.dictionaries(st.text("xyz"), x), max_leaves=9),
+    scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.text("xyz", max_size=2), scalars),
+    max_size=4,
 )
 
 

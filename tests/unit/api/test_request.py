@@ -249,7 +249,7 @@ json_values = st.recursive(
     max_leaves=20,
 )
 own_fields = st.sampled_from(
-    "model input encoding_format dimensions user metadata extra_body tags cache timeout".split()
+    ["model", "input", "encoding_format", "dimensions", "user", "metadata", "extra_body", "tags"]
 )
 
 

@@ -47,7 +47,7 @@ def test_the_vocabulary_ends_where_the_table_of_the_library_has_its_last_ordinar
 
 
 @given(texts)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_decoding_undoes_encoding_and_counting_counts_the_ids(text: str) -> None:
     ids = bpe_openai.get_encoding("cl100k_base").encode_ordinary(text)
 

@@ -63,6 +63,7 @@ def test_a_server_that_cannot_start_says_why() -> None:
 
     with pytest.raises(AssertionError, match="no-such-setting"), server:
         pass
+    assert not server.directory.exists()
 
 
 def test_debians_server_speaks_tls_to_its_acl_user(tmp_path: Path) -> None:

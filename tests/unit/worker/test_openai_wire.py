@@ -103,6 +103,16 @@ def test_azure_is_spoken_to_in_its_own_way(fake: FakeProvider) -> None:
     assert "authorization" not in seen.headers
 
 
+def test_azures_path_holds_the_name_behind_a_wildcard_and_nothing_more(fake: FakeProvider) -> None:
+    azure = deployment(fake, provider="azure", api_base=fake.url, upstream_model="*")
+
+    answer(azure, call(model="a/../b?x=1"))
+
+    assert fake.calls[0].path.startswith("/openai/deployments/a%2F..%2Fb%3Fx%3D1/embeddings?api-")
+    with pytest.raises(RefusedInput):
+        answer(azure, call(model=".."))
+
+
 def test_a_provider_without_a_key_gets_no_credential(fake: FakeProvider) -> None:
     answer(deployment(fake), call(secret=None))
 

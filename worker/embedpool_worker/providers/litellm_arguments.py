@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from embedpool_shared.errors import RefusedInput
 from embedpool_worker.providers.openai_answer import OWNED_FIELDS
+from embedpool_worker.providers.sending import dims_sent, key_sent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,8 +83,8 @@ def arguments(deployment: Deployment, call: ProviderCall, traits: Traits) -> dic
         "api_version": deployment.api_version,
         **{k: v for k, v in deployment.options.items() if k in OPERATOR_OPTIONS},
     }
-    if call.dimensions is not None:
-        _ask_for_dimensions(given, params, call.dimensions, traits)
+    if (dims := dims_sent(deployment, call)) is not None:
+        _ask_for_dimensions(given, params, dims, traits)
     if traits.merges_body:
         given["extra_body"] = params or None
     else:
@@ -161,4 +162,4 @@ def _key(deployment: Deployment, call: ProviderCall) -> str | None:
     if call.secret is None and deployment.provider not in _OWN_CREDENTIALS:
         # Left out, LiteLLM would look in the environment and send what it finds to any api_base.
         return _NO_KEY
-    return call.secret
+    return key_sent(call)

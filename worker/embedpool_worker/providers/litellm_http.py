@@ -56,6 +56,7 @@ class Border(httpx.AsyncBaseTransport):
 
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
+        self._ssl = options.ssl_context()
         self._per_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncHTTPTransport] = (
             WeakKeyDictionary()
         )
@@ -126,7 +127,7 @@ class Border(httpx.AsyncBaseTransport):
         transport = self._per_loop.get(loop)
         if transport is None:
             transport = self._per_loop[loop] = httpx.AsyncHTTPTransport(
-                verify=self._options.ssl_context(),
+                verify=self._ssl,
                 proxy=self._options.proxy,
                 trust_env=False,
                 retries=0,

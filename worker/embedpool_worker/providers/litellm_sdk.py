@@ -29,6 +29,7 @@ from embedpool_worker.providers.litellm_arguments import arguments
 from embedpool_worker.providers.litellm_errors import ours
 from embedpool_worker.providers.litellm_http import Border, watched
 from embedpool_worker.providers.port import ProviderAnswer, ProviderCall
+from embedpool_worker.providers.sending import dims_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +86,7 @@ class LiteLLMProvider:
                 now_unix_s = datetime.now(UTC).timestamp()
                 # `from None`: its exceptions quote the input and sometimes the key.
                 raise ours(error, sighting, now_unix_s=now_unix_s, secret=call.secret) from None
-        answer = _answer_from(response, call, dims=self._dims_wanted(call))
+        answer = _answer_from(response, call, dims=dims_wanted(self._deployment, call))
         tokens = answer.total_tokens if self._traits.reports_usage else None
         return replace(answer, total_tokens=tokens, headers=sighting.headers)
 
@@ -103,9 +104,6 @@ class LiteLLMProvider:
         except* ProviderError as errors:
             raise _first(errors) from None
         return _joined([task.result() for task in tasks])
-
-    def _dims_wanted(self, call: ProviderCall) -> int | None:
-        return call.dimensions or self._deployment.native_dimensions
 
 
 def _takes_one_at_a_time(deployment: Deployment) -> bool:

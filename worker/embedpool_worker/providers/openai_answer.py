@@ -52,15 +52,18 @@ class ErrorInAnswer(Exception):
     """A 200 whose body is an error."""
 
 
-def body_of(call: ProviderCall, number_format: NumberFormat) -> bytes:
-    """Write the JSON body of `call`; raises `RefusedInput` for text that is no Unicode."""
+def body_of(call: ProviderCall, number_format: NumberFormat, *, dims: int | None) -> bytes:
+    """Write the JSON body of `call`, asking for `dims` if given.
+
+    Raises `RefusedInput` for text that is no Unicode.
+    """
     body: dict[str, Any] = {k: v for k, v in call.params.items() if k not in OWNED_FIELDS}
     body["model"] = call.model
     body["input"] = call.inputs
     if number_format is not NumberFormat.UNSPOKEN:
         body["encoding_format"] = number_format.value
-    if call.dimensions is not None:
-        body["dimensions"] = call.dimensions
+    if dims is not None:
+        body["dimensions"] = dims
     try:
         return orjson.dumps(body)
     except orjson.JSONEncodeError as error:

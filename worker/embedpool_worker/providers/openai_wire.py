@@ -14,6 +14,7 @@ import asyncio
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
@@ -32,6 +33,7 @@ from embedpool_worker.providers.openai_answer import (
     body_of,
 )
 from embedpool_worker.providers.port import ProviderAnswer, ProviderCall
+from embedpool_worker.providers.sending import dims_sent, dims_wanted, key_sent
 
 if TYPE_CHECKING:
     from embedpool_worker.deployments import Deployment
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS: Final = 1_000
 CONNECT_TIMEOUT_S: Final = 10.0
-KEEPALIVE_S: Final = {"https": 30.0, "http": 4.0}
+KEEPALIVE_TLS_S: Final = 30.0
+KEEPALIVE_PLAIN_S: Final = 4.0
 """uvicorn hangs up after 5 s; a POST sent into that moment fails and may not be repeated."""
 AZURE_API_VERSION: Final = "2024-10-21"
 OPENAI_API_BASE: Final = "https://api.openai.com/v1"
@@ -55,7 +58,7 @@ _FORMAT_REFUSED: Final = re.compile(r"encoding_?format|base64", re.IGNORECASE)
 class _Door(Protocol):
     """Where a deployment's calls go, and what they carry."""
 
-    url: URL
+    def url(self, model: str) -> URL: ...
 
     def headers(self, secret: str | None) -> dict[str, str]: ...
 
@@ -63,8 +66,11 @@ class _Door(Protocol):
 class _OpenAIDoor:
     def __init__(self, deployment: Deployment) -> None:
         base = (deployment.api_base or OPENAI_API_BASE).rstrip("/")
-        self.url = URL(base if base.endswith("/embeddings") else f"{base}/embeddings")
+        self._url = URL(base if base.endswith("/embeddings") else f"{base}/embeddings")
         self._organization = deployment.options.get("organization")
+
+    def url(self, model: str) -> URL:
+        return self._url
 
     def headers(self, secret: str | None) -> dict[str, str]:
         headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
@@ -75,9 +81,14 @@ class _OpenAIDoor:
 
 class _AzureDoor:
     def __init__(self, deployment: Deployment) -> None:
-        base = URL((deployment.api_base or "").rstrip("/"))
-        path = base / "openai" / "deployments" / deployment.upstream_model / "embeddings"
-        self.url = path.with_query({"api-version": deployment.api_version or AZURE_API_VERSION})
+        self._base = f"{(deployment.api_base or '').rstrip('/')}/openai/deployments"
+        self._query = f"api-version={quote(deployment.api_version or AZURE_API_VERSION, safe='')}"
+
+    def url(self, model: str) -> URL:
+        # Behind a wildcard the name is the caller's: it must stay one segment of the path.
+        if not model.strip("."):
+            raise RefusedInput("this is no name of a deployment", param="model")
+        return URL(f"{self._base}/{quote(model, safe='')}/embeddings?{self._query}", encoded=True)
 
     def headers(self, secret: str | None) -> dict[str, str]:
         return {} if secret is None else {"api-key": secret}
@@ -92,6 +103,7 @@ class OpenAIWire:
         self._deployment = deployment
         self._options = options
         self._format = NumberFormat.BASE64
+        self._ssl = options.ssl_context()
         self._session: aiohttp.ClientSession | None = None
 
     async def embed(self, call: ProviderCall) -> ProviderAnswer:
@@ -99,10 +111,11 @@ class OpenAIWire:
         try:
             async with asyncio.timeout(call.timeout_s):
                 return await self._in_the_first_format_it_takes(call)
-        except TimeoutError as error:
-            raise ProviderUnavailable(f"no answer within {call.timeout_s:g} s") from error
+        # First, because aiohttp's connect timeout is a TimeoutError too.
         except aiohttp.ClientError as error:
             raise ProviderUnavailable(f"connection failed: {type(error).__name__}") from error
+        except TimeoutError as error:
+            raise ProviderUnavailable(f"no answer within {call.timeout_s:g} s") from error
 
     async def close(self) -> None:
         """Give back the connections."""
@@ -127,11 +140,12 @@ class OpenAIWire:
         return answer
 
     async def _ask(self, call: ProviderCall, number_format: NumberFormat) -> ProviderAnswer:
-        status, headers, body = await self._post(body_of(call, number_format), call.secret)
+        asked = body_of(call, number_format, dims=dims_sent(self._deployment, call))
+        status, headers, body = await self._post(call, asked)
         if status != 200:
             raise _failure(status, headers, body, call.secret)
         try:
-            answer = answer_from(body, call, dims=self._dims_wanted(call))
+            answer = answer_from(body, call, dims=dims_wanted(self._deployment, call))
         except ErrorInAnswer:
             raise failure_in_answer(body, now_unix_s=_now_unix_s(), secret=call.secret) from None
         return ProviderAnswer(
@@ -142,11 +156,11 @@ class OpenAIWire:
             headers=headers,
         )
 
-    async def _post(self, body: bytes, secret: str | None) -> tuple[int, dict[str, str], bytes]:
-        headers = self._door.headers(secret)
+    async def _post(self, call: ProviderCall, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        headers = self._door.headers(key_sent(call))
         headers["Content-Type"] = "application/json"
         async with self._open_session().post(
-            self._door.url,
+            self._door.url(call.model),
             data=body,
             headers=headers,
             allow_redirects=False,
@@ -169,17 +183,14 @@ class OpenAIWire:
             parts.append(part)
         return b"".join(parts)
 
-    def _dims_wanted(self, call: ProviderCall) -> int | None:
-        return call.dimensions or self._deployment.native_dimensions
-
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=MAX_CONNECTIONS,
                     ttl_dns_cache=60,
-                    keepalive_timeout=KEEPALIVE_S.get(self._door.url.scheme, 4.0),
-                    ssl=self._options.ssl_context(),
+                    keepalive_timeout=_keepalive_s(self._deployment.api_base),
+                    ssl=self._ssl,
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "embedpool", "Accept-Encoding": "identity"},
@@ -194,6 +205,11 @@ def _failure(
     status: int, headers: dict[str, str], body: bytes, secret: str | None
 ) -> ProviderError:
     return failure(status, headers, body, now_unix_s=_now_unix_s(), secret=secret)
+
+
+def _keepalive_s(api_base: str | None) -> float:
+    is_plain = (api_base or OPENAI_API_BASE).startswith("http://")
+    return KEEPALIVE_PLAIN_S if is_plain else KEEPALIVE_TLS_S
 
 
 def _now_unix_s() -> float:

@@ -1,0 +1,286 @@
+"""Both sides of the Redis path in one process, over a real server: api ends, workers, a provider."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Final, Self
+
+from embedpool_api.lanes import Lanes
+from embedpool_api.outbox import QueueBounds
+from embedpool_api.posted import Answer
+from embedpool_shared.errors import QueueUnavailable
+from embedpool_shared.jobs import (
+    Job,
+    JobReply,
+    LaneClass,
+    LedgerRecord,
+    MergeKey,
+    records_from,
+)
+from embedpool_shared.names import GROUP, Names
+from embedpool_shared.redis import Line, RedisAddress, connection_pool
+from embedpool_worker.caps import Caps
+from embedpool_worker.deployments import Adapter, Deployment
+from embedpool_worker.pool import Pool, PoolParts, PoolSettings, PoolStopped
+from embedpool_worker.providers.port import Provider, ProviderAnswer, ProviderCall
+from support.vectors import Input, token_count, vector_of
+
+DIMS: Final = 8
+MODEL: Final = "m"
+MERGE: Final = MergeKey(MODEL)
+WIDE: Final = QueueBounds(max_items=100_000, max_bytes=10**9)
+_GLANCE_S: Final = 0.01
+
+
+async def until(
+    is_so: Callable[[], bool | Awaitable[bool]], what: str, *, patience_s: float = 10.0
+) -> None:
+    """Return as soon as `is_so`; fail saying `what` did not happen."""
+    give_up_at = asyncio.get_running_loop().time() + patience_s
+    while True:
+        found = is_so()
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return
+        assert asyncio.get_running_loop().time() < give_up_at, f"not within {patience_s} s: {what}"
+        await asyncio.sleep(_GLANCE_S)
+
+
+class Embedder:
+    """A provider whose vector derives from the text; `gate` holds its answers back."""
+
+    def __init__(self, *, latency_s: float = 0.0) -> None:
+        self.latency_s = latency_s
+        self.calls: list[list[Input]] = []
+        self.answered: list[list[Input]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    @property
+    def inputs(self) -> list[Input]:
+        """Everything it was ever asked for."""
+        return [given for call in self.calls for given in call]
+
+    async def embed(self, call: ProviderCall) -> ProviderAnswer:
+        self.calls.append(list(call.inputs))
+        await asyncio.sleep(self.latency_s)
+        await self.gate.wait()
+        self.answered.append(list(call.inputs))
+        return ProviderAnswer(
+            [vector_of(given, DIMS) for given in call.inputs],
+            DIMS,
+            call.model,
+            total_tokens=sum(token_count(given) for given in call.inputs),
+        )
+
+    async def close(self) -> None:
+        return
+
+
+def right(texts: Sequence[Input]) -> list[bytes]:
+    """The vectors that belong to these texts."""
+    return [vector_of(text, DIMS) for text in texts]
+
+
+def vectors_in(replies: Sequence[JobReply]) -> list[bytes]:
+    """Take an answer's vectors apart, in its order."""
+    blob = b"".join(reply.vectors for reply in replies)
+    return [blob[at : at + 4 * DIMS] for at in range(0, len(blob), 4 * DIMS)]
+
+
+def job_of(texts: Sequence[Input], *, tokens: int = 0) -> Job:
+    """One job of these inputs, as the api's router makes it."""
+    size_bytes = sum(len(text) for text in texts)
+    return Job(0, 0, list(texts), 0, size_bytes, tokens, "alice")
+
+
+class ApiSide:
+    """One api process' end of the lanes."""
+
+    def __init__(self, site: Site, api_id: str, bounds: QueueBounds, via: str | None) -> None:
+        self.lanes = Lanes(
+            site.names,
+            lambda role: site.line(f"{api_id}-{role}", via=via),
+            api_id=api_id,
+            bounds=bounds,
+            spawn=site.spawn,
+        )
+
+    def post(
+        self,
+        *jobs: Sequence[Input],
+        model: str = MODEL,
+        merge: MergeKey | None = None,
+        lane_class: LaneClass = LaneClass.INTERACTIVE,
+        patience_s: float = 30.0,
+        tokens: int = 0,
+    ) -> Answer:
+        """Send a request of these jobs on its way."""
+        give_up_at = asyncio.get_running_loop().time() + patience_s
+        posted = [job_of(texts, tokens=tokens) for texts in jobs]
+        return self.lanes.post(
+            model, lane_class, merge or MergeKey(model), posted, give_up_at=give_up_at
+        )
+
+    async def ask(self, *texts: Input, patience_s: float = 30.0, **options: Any) -> list[bytes]:
+        """Post one job of these texts and return their vectors."""
+        answer = self.post(texts, patience_s=patience_s, **options)
+        async with asyncio.timeout(patience_s):
+            return vectors_in(await answer.done)
+
+
+class WorkerSide:
+    """One worker's pool."""
+
+    def __init__(self, site: Site, pool: Pool, worker_id: str) -> None:
+        self.pool = pool
+        self.worker_id = worker_id
+        self._task = site.spawn(self._run())
+
+    async def _run(self) -> None:
+        with suppress(PoolStopped):
+            try:
+                await self.pool.run()
+            except* PoolStopped:
+                pass
+
+    async def kill(self) -> None:
+        """End it at once, as a crash does: nothing is handed back or committed any more."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def stop(self, *, grace_s: float = 5.0) -> None:
+        """Stop it gracefully."""
+        await self.pool.stop(grace_s=grace_s)
+        await asyncio.wait([self._task])
+
+    @property
+    def is_running(self) -> bool:
+        """Whether none of its tasks has failed."""
+        return not self._task.done()
+
+
+class Site:
+    """Everything that lives under one prefix on one server; leaving it ends and closes all of it."""
+
+    def __init__(self, url: str, *, prefix: str = "ep", ca_file: str | None = None) -> None:
+        self.names = Names(prefix)
+        self.lane = self.names.lane(MODEL)
+        self._url = url
+        self._ca_file = ca_file
+        self._lines: list[Line] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._own = self.line("test")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
+        for line in self._lines:
+            await line.close()
+        await asyncio.sleep(0)
+        failures = [e for e in ended if isinstance(e, Exception)]
+        if failures and error is None:
+            raise ExceptionGroup("a side failed", failures)
+
+    def line(self, role: str, *, via: str | None = None) -> Line:
+        """Connect, to `via` if it is given."""
+        address = RedisAddress(via or self._url, self._ca_file)
+        line = Line(connection_pool(address, client_name=f"t-{role}"))
+        self._lines.append(line)
+        return line
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a task until the site is left."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        return task
+
+    def api(
+        self, api_id: str = "a1", *, bounds: QueueBounds = WIDE, via: str | None = None
+    ) -> ApiSide:
+        """Add an api process."""
+        return ApiSide(self, api_id, bounds, via)
+
+    def worker(
+        self,
+        provider: Provider,
+        worker_id: str = "w1",
+        *,
+        lease_s: float = 5.0,
+        max_items: int = 64,
+        via: str | None = None,
+    ) -> WorkerSide:
+        """Add a worker that makes its calls to `provider`."""
+        deployment = Deployment(
+            id="d",
+            provider="fake",
+            upstream_model="m",
+            adapter=Adapter.OPENAI_WIRE,
+            caps=Caps(max_items=max_items, max_item_tokens=8_000),
+        )
+        settings = PoolSettings(
+            worker_id=worker_id,
+            lease_s=lease_s,
+            linger_s={LaneClass.INTERACTIVE: 0.003, LaneClass.BULK: 0.025},
+            max_leased_items=4_096,
+            slots_per_key=8,
+        )
+        parts = PoolParts(
+            names=self.names,
+            line=lambda role: self.line(f"{worker_id}-{role}", via=via),
+            deployments_of=lambda lane, merge: [deployment],
+            adapter_of=lambda deployment: provider,
+            count_in=asyncio.to_thread,
+        )
+        return WorkerSide(self, Pool(settings, parts), worker_id)
+
+    async def call(self, *command: Any) -> Any:
+        """Ask the server."""
+        return await self._own.call(*command)
+
+    async def depth(self) -> tuple[int, int, int]:
+        """Items, bytes and tokens that the lane counts as waiting."""
+        found = await self.call("HMGET", self.lane.depth, "items", "bytes", "tokens")
+        return tuple(int(value or 0) for value in found)  # type: ignore[return-value]
+
+    async def ledger(self, model: str = MODEL) -> list[LedgerRecord]:
+        """Every record of the lane, oldest first."""
+        entries = await self.call("XRANGE", self.names.lane(model).ledger, "-", "+")
+        return [record for _, fields in entries for record in records_from(fields[1])]
+
+    async def waiting(self, lane_class: LaneClass = LaneClass.INTERACTIVE) -> int:
+        """How many entries the lane's stream has, delivered or not."""
+        return int(await self.call("XLEN", self.lane.stream(lane_class)))
+
+    async def pending(self, consumer: str = "") -> int:
+        """How many interactive entries are leased, to this consumer or at all."""
+        try:
+            summary = await self.call("XPENDING", self.lane.stream(LaneClass.INTERACTIVE), GROUP)
+        except QueueUnavailable:
+            return 0  # no group, no leases
+        if not consumer:
+            return int(summary[0])
+        return sum(int(n) for name, n in summary[3] or [] if name.decode() == consumer)
+
+    async def has_waiting(self, count: int) -> bool:
+        """Tell whether the interactive stream has exactly so many entries."""
+        return await self.waiting() == count
+
+    async def is_quiet(self) -> bool:
+        """Tell whether nothing waits, nothing is leased and nothing is counted as waiting."""
+        lengths = [await self.waiting(lane_class) for lane_class in LaneClass]
+        return not any(lengths) and not await self.pending() and await self.depth() == (0, 0, 0)
