@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from embedpool_shared.config_exposure import is_loopback
@@ -71,7 +72,7 @@ def credential(headers: Mapping[bytes, bytes]) -> bytes | None:
 
 def refuse_strangers(headers: Mapping[bytes, bytes]) -> None:
     """Raise `InvalidApiKey` unless this machine asks, by a name no stranger's page can have."""
-    if not is_loopback(_host_name(headers.get(b"host", b""))):
+    if not _names_this_machine(headers.get(b"host", b"")):
         raise InvalidApiKey(
             "Without a master key embedpool answers only as localhost or 127.0.0.1; "
             "set EMBEDPOOL_MASTER_KEY to be reached by another name"
@@ -81,6 +82,13 @@ def refuse_strangers(headers: Mapping[bytes, bytes]) -> None:
             "Without a master key embedpool answers no request that came through a proxy; "
             "set EMBEDPOOL_MASTER_KEY and send it as a bearer token"
         )
+    origin = headers.get(b"origin")
+    if origin is not None and not _names_this_machine(origin.rpartition(b"//")[2]):
+        # Reading the answer is CORS' affair; spending the operator's money would be done by then.
+        raise InvalidApiKey(
+            "Without a master key embedpool answers no other site's pages; "
+            "set EMBEDPOOL_MASTER_KEY and send it as a bearer token"
+        )
 
 
 def _bearer(authorization: bytes) -> bytes | None:
@@ -88,6 +96,11 @@ def _bearer(authorization: bytes) -> bytes | None:
     if scheme and scheme.lower() != b"bearer":
         raise InvalidApiKey("Invalid API key: use 'Authorization: Bearer …'")
     return key.strip() or None
+
+
+@lru_cache(maxsize=64)
+def _names_this_machine(host: bytes) -> bool:
+    return is_loopback(_host_name(host))
 
 
 def _host_name(host: bytes) -> str:

@@ -38,7 +38,7 @@ class Lanes:
         bounds: QueueBounds,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
-        """`line(role)` makes a connection of its own; `spawn` runs a task for as long as we live."""
+        """`line(role)` makes a connection of its own; `spawn` runs a task as long as we live."""
         self._names = names
         self._line = line
         self._api_id = api_id
@@ -78,7 +78,7 @@ class Lanes:
                 lane.outbox.abandon(posted)
 
     def repeat_all(self) -> None:
-        """Redis may have forgotten: enqueue everything unanswered again, and announce every lane."""
+        """Redis may have forgotten: enqueue all that is unanswered again, announce every lane."""
         for model, lane in self._open.items():
             lane.outbox.repeat_all()
             self._announce(model)

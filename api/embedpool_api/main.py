@@ -16,6 +16,7 @@ from embedpool_api.app import create_app
 from embedpool_api.callers import Gate
 from embedpool_api.corked import CorkedHttp
 from embedpool_api.embeddings import Embeddings, EndpointSettings
+from embedpool_api.known_names import rules_out
 from embedpool_api.lanes import Lanes
 from embedpool_api.observer import Observer
 from embedpool_api.outbox import QueueBounds
@@ -120,7 +121,7 @@ def _app(config: Config, options: ApiOptions) -> Any:
     return create_app(
         ApiParts(
             embeddings=Embeddings(
-                _endpoint_settings(config),
+                _endpoint_settings(config, has_file=options.config_path is not None),
                 identify=gate.identify,
                 observer=observer,
                 lanes=lanes,
@@ -142,12 +143,12 @@ def _lines(config: Config, api_id: str) -> Callable[[str], Line]:
     )
 
 
-def _endpoint_settings(config: Config) -> EndpointSettings:
+def _endpoint_settings(config: Config, *, has_file: bool) -> EndpointSettings:
     return EndpointSettings(
         request_timeout_s=config.request_timeout_s,
         default_model=config.llm.default_embedding_model,
         drop_params=bool(config.litellm_settings.drop_params),
-        refuses=lambda _: False,
+        refuses=rules_out(config, has_file=has_file),
     )
 
 

@@ -5,6 +5,7 @@ Plain ASGI throughout: a wrapped response would hide that the client went away.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import secrets
@@ -23,6 +24,9 @@ HEADERS: Final = "embedpool.headers"
 REQUEST_ID: Final = "embedpool.request_id"
 """Key of the scope: the caller's own id where it is a sane one, else a new one."""
 
+_process: Final = secrets.token_hex(8)
+_numbers: Final = itertools.count()
+"""Unique is enough: a random id for each request would cost a system call."""
 _sane_id = re.compile(rb"[A-Za-z0-9._-]{1,128}").fullmatch
 _log = logging.getLogger(__name__)
 
@@ -91,7 +95,7 @@ def request_id_of(headers: Mapping[bytes, bytes]) -> str:
     given = headers.get(b"x-request-id")
     if given is not None and _sane_id(given):
         return given.decode("ascii")
-    return f"req_{secrets.token_hex(16)}"
+    return f"req_{_process}{next(_numbers):012x}"
 
 
 async def send_error(

@@ -76,9 +76,9 @@ class Observer:
         }
 
     def _see(self, seen: Seen) -> None:
-        self.is_redis_away = False
+        was_away, self.is_redis_away = self.is_redis_away, False
         self.workers = seen.workers
-        if seen.workers:
+        if seen.workers or was_away:  # while Redis was away, nobody could say that they live
             self._last_worker_at = asyncio.get_running_loop().time()
         if seen.was_forgotten:
             log.warning("redis_forgot_us")

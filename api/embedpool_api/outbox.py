@@ -1,4 +1,4 @@
-"""Puts jobs into a lane: all of one tick, and all that gather during a round trip, in one pack each.
+"""Puts jobs into a lane: all of one tick, and all that gather during a round trip, in one pack.
 
 Invariants:
 - A pack keeps its id for ever, so repeating its enqueue after a broken connection changes nothing.
@@ -108,13 +108,17 @@ class Outbox:
             if new:
                 self._new[lane_class] = []
                 self._leaving += self._packed(new, lane_class)
+        refusal: RedisRefused | None = None
         while self._leaving:
-            await self._enqueue(self._leaving[0])
+            try:
+                await self._enqueue(self._leaving[0])
+            except RedisRefused as refused:
+                refusal = refused  # no reason to keep those behind it waiting
             self._leaving.pop(0)
+        if refusal:
+            raise refusal
         while self._marked:
-            pack = next(iter(self._marked))
-            await self._cancel(pack)
-            self._marked.discard(pack)
+            await self._cancel(self._marked.pop())
 
     def _packed(self, new: list[PostedJob], lane_class: LaneClass) -> list[PostedPack]:
         """Group jobs into packs of bounded size, in order; abandoned ones never leave."""
@@ -143,10 +147,14 @@ class Outbox:
             return
         try:
             verdict, created, waiting, rate = await self._run_enqueue(pack)
-        except RedisRefused as refused:
-            # It answered, so the pack is not there: out of memory, read-only, no permission.
-            self._refuse(pack, queue_unavailable("The queue cannot take requests now"))
-            raise QueueUnavailable(refused.message) from refused
+        except RedisRefused:
+            # It answered, so this try put nothing there: out of memory, read-only, no permission.
+            if not (pack.is_accepted or pack.may_be_there):
+                self._refuse(pack, queue_unavailable("The queue cannot take requests now"))
+            raise
+        except QueueUnavailable:
+            pack.may_be_there = True
+            raise
         if verdict == -1:
             self._refuse(pack, _overloaded(waiting, rate))
             return
@@ -156,6 +164,7 @@ class Outbox:
 
     async def _run_enqueue(self, pack: PostedPack) -> Any:
         names, jobs = self._names, pack.open.values()
+        pack.was_thinned = pack.was_thinned or len(jobs) < pack.jobs
         pack.items = sum(len(posted.job.inputs) for posted in jobs)
         pack.size_bytes = sum(posted.job.size_bytes for posted in jobs)
         pack.tokens = sum(posted.job.tokens for posted in jobs)
@@ -170,6 +179,7 @@ class Outbox:
                 pack.items, pack.size_bytes, pack.tokens,
                 int((pack.budget_s + PK_GRACE_S) * 1_000), int(INBOX_TTL_S * 1_000),
                 self._bounds.max_items, self._bounds.max_bytes,
+                ",".join(map(str, pack.open)) if len(jobs) < pack.jobs else "",
             ],
             patience_s=QUICK_PATIENCE_S,
         )  # fmt: skip
@@ -194,7 +204,9 @@ class Outbox:
 
     async def _cancel(self, pack: PostedPack) -> None:
         numbers, pack.cancelled = pack.cancelled, []
-        is_whole = not pack.open and not pack.was_answered and len(numbers) == pack.jobs
+        # Of a pack sent more than once with different jobs nobody knows which one Redis has.
+        is_touched = pack.was_answered or pack.was_thinned
+        is_whole = not (pack.open or is_touched) and len(numbers) == pack.jobs
         records = [
             LedgerRecord(pack.pack_id, n, "", self._model, "", 0, 0, 0, 0, "cancelled")
             for n in numbers
@@ -217,6 +229,7 @@ class Outbox:
             pass
         except QueueUnavailable:
             pack.cancelled = numbers + pack.cancelled
+            self._marked.add(pack)
             raise
         if not pack.open:
             self.packs.pop(pack.pack_id, None)

@@ -1,4 +1,4 @@
-"""A request's jobs while their answers are out: the futures of one api process. Pure but for them."""
+"""A request's jobs while their answers are out: one api process' futures. Pure but for them."""
 
 from __future__ import annotations
 
@@ -73,5 +73,7 @@ class PostedPack:
     budget_s: float
     open: dict[int, PostedJob] = field(default_factory=dict)
     is_accepted: bool = False
+    may_be_there: bool = False  # sent, and then the connection broke
+    was_thinned: bool = False  # sent again without jobs that had ended by then
     was_answered: bool = False  # in part; then it is not the api's to delete any more
     cancelled: list[int] = field(default_factory=list)  # told to nobody yet

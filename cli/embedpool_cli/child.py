@@ -1,8 +1,8 @@
 """What every process under `embedpool serve` does first: it arranges to die with its supervisor.
 
 The kernel keeps that promise, however the supervisor ends. Started as
-`python -m embedpool_cli.child <supervisor's pid> <program> <arguments>`; the program `embedpool` runs
-right here, so the command line shows `embedpool worker` wherever embedpool was started from.
+`python -m embedpool_cli.child <supervisor's pid> <program> <arguments>`; the program `embedpool`
+runs right here, so the command line shows `embedpool worker` wherever embedpool comes from.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main(supervisor_pid: int, program: str, arguments: Sequence[str]) -> int:
         _die_with(supervisor_pid, signal.SIGTERM)
         return _become(program, arguments)
     _die_with(supervisor_pid, signal.SIGKILL)
-    from embedpool_cli.main import main as embedpool
+    from embedpool_cli.main import main as embedpool  # noqa: PLC0415 (the promise comes first)
 
     return embedpool(arguments)
 

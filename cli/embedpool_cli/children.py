@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 STDERR: Final = 2
+USUAL_UMASK: Final = -1
 TERMINAL_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGHUP})
-OURS_ONLY_UMASK: Final = 0o077
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,7 @@ class Launch:
     command: tuple[str, ...]
     environ: Mapping[str, str] = field(repr=False)
     fds: tuple[int, ...] = ()  # inherited under the same numbers
+    umask: int = USUAL_UMASK
 
 
 def child_command(program: str, *arguments: str) -> tuple[str, ...]:
@@ -41,7 +42,7 @@ def child_command(program: str, *arguments: str) -> tuple[str, ...]:
 
 
 class Child:
-    """One process we started. `ended` becomes its exit code, negative for the signal that killed it."""
+    """One process we started; `ended` becomes its exit code, negative for a signal's number."""
 
     def __init__(self, launch: Launch) -> None:
         """Start it; raises `OSError`."""
@@ -73,7 +74,7 @@ class Child:
 
 
 async def end(children: Sequence[Child], *, patience_s: float) -> None:
-    """Ask `children` to end, kill those still there after `patience_s`; return when all are gone."""
+    """Ask `children` to end, kill those left after `patience_s`; return when all are gone."""
     running = [child for child in children if child.is_running]
     for child in running:
         child.signal(signal.SIGTERM)
@@ -98,13 +99,13 @@ def _started(launch: Launch) -> subprocess.Popen[bytes]:
     # A blocked signal stays blocked in the new program, whatever handlers its libraries install.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
     try:
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603 (the command is our own)
             launch.command,
             stdin=subprocess.DEVNULL,
             stdout=STDERR,  # our stdout says one thing: where we serve
             env=launch.environ,
             pass_fds=launch.fds,
-            umask=OURS_ONLY_UMASK,
+            umask=launch.umask,
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

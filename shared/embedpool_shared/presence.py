@@ -56,7 +56,7 @@ class Presence:
         self._process_id = process_id
         self._on_seen = on_seen
         self._on_away = on_away
-        self._was_seen_at: float | None = None
+        self._was_seen = False
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
@@ -75,11 +75,10 @@ class Presence:
     async def beat(self) -> Seen:
         """Say once that we live; raises `QueueUnavailable`."""
         was_known, redis_us, version, *alive = await self._say(ttl_s=TTL_S)
-        now = asyncio.get_running_loop().time()
-        is_due = self._was_seen_at is not None and now - self._was_seen_at < TTL_S
-        self._was_seen_at = now
+        # After an outage longer than our presence lasts nobody knows what Redis kept: forgotten, too.
+        was_seen, self._was_seen = self._was_seen, True
         return Seen(
-            was_forgotten=is_due and not was_known,
+            was_forgotten=was_seen and not was_known,
             redis_us=redis_us,
             catalog_version=version.decode(),
             alive=frozenset(process.decode() for process in alive),

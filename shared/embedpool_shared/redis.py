@@ -24,12 +24,19 @@ CONNECT_PATIENCE_S: Final = 2.0
 PATIENCE_S: Final = 5.0
 """How long an ordinary command may take before its line counts as broken."""
 
+OURS_TO_CHOOSE: Final = frozenset({"socket_timeout", "decode_responses", "protocol"})
+"""URL options that would break blocking reads or the shape of replies."""
+
 Reply = Any
 """What redis-py returns: bytes, int, None, or lists and dicts of them."""
 
 
 class RedisRefused(QueueUnavailable):
     """Redis answered, and the answer was an error: out of memory, read-only, no permission …"""
+
+
+class AccessDenied(RedisRefused):
+    """Redis does not know our user or password, or does not let this user do that."""
 
 
 class NoSuchGroup(RedisRefused):
@@ -72,9 +79,18 @@ def connection_pool(address: RedisAddress, *, client_name: str) -> ConnectionPoo
         ) from None
     if "path" in options:
         options.pop("socket_keepalive")
-    if address.ca_file:
-        options["ssl_ca_certs"] = address.ca_file
-    return ConnectionPool(**options)
+    if address.url.startswith("rediss://"):
+        options |= _tls_options(address) | {"ssl_check_hostname": _checks_host_name(options)}
+    return ConnectionPool(**{k: v for k, v in options.items() if k not in OURS_TO_CHOOSE})
+
+
+def _tls_options(address: RedisAddress) -> dict[str, Any]:
+    return {"ssl_ca_certs": address.ca_file} if address.ca_file else {}
+
+
+def _checks_host_name(options: dict[str, Any]) -> bool:
+    """Check it unless the URL says otherwise; redis-py 5 would believe any host's certificate."""
+    return bool(options.get("ssl_check_hostname", options.get("ssl_cert_reqs") != "none"))
 
 
 def _sentinel_pool(address: RedisAddress, options: dict[str, Any]) -> SentinelConnectionPool:
@@ -92,8 +108,7 @@ def _sentinel_pool(address: RedisAddress, options: dict[str, Any]) -> SentinelCo
         options["password"] = unquote(password)
     options["db"] = int(path[1]) if len(path) > 1 else 0
     if parse_qs(parts.query).get("ssl") == ["true"]:
-        options["ssl"] = True
-        options["ssl_ca_certs"] = address.ca_file
+        options |= {"ssl": True, **_tls_options(address)}
     sentinels = Sentinel([_host_port(host) for host in hosts.split(",")])
     return SentinelConnectionPool(path[0], sentinels, **options)
 
@@ -112,6 +127,7 @@ class Line:
 
     def __init__(self, pool: ConnectionPool) -> None:
         """Prepare; the first command connects."""
+        self._pool = pool  # a Sentinel's connections refer to it weakly
         self._connection: AbstractConnection = pool.make_connection()
 
     async def call(self, *command: Any, patience_s: float = PATIENCE_S) -> Reply:
@@ -172,7 +188,10 @@ class Line:
             async with asyncio.timeout(patience_s):
                 return await exchange(what)
         except (theirs.RedisError, OSError, TimeoutError) as error:
-            if not isinstance(error, theirs.ResponseError):
+            # A primary that became a replica stays one: connect again, to whoever it is by now.
+            if not isinstance(error, theirs.ResponseError) or isinstance(
+                error, theirs.ReadOnlyError
+            ):
                 await self.close()
             raise _ours(error) from error
 
@@ -181,9 +200,19 @@ class _ScriptUnknown(RedisRefused):
     """NOSCRIPT: never seen outside `Line.run`."""
 
 
+DENIALS: Final = (
+    theirs.AuthenticationError,
+    theirs.AuthenticationWrongNumberOfArgsError,
+    theirs.AuthorizationError,
+    theirs.NoPermissionError,
+)
+
+
 def _ours(error: Exception) -> QueueUnavailable:
     if isinstance(error, theirs.NoScriptError):
         return _ScriptUnknown("Redis does not know the script")
+    if isinstance(error, DENIALS):
+        return AccessDenied(f"Redis denied access: {str(error)[:200]}", retry_after_s=1.0)
     if isinstance(error, theirs.ResponseError):
         kind = NoSuchGroup if "NOGROUP" in str(error) else RedisRefused
         return kind(f"Redis refused: {str(error)[:200]}", retry_after_s=1.0)
@@ -191,6 +220,7 @@ def _ours(error: Exception) -> QueueUnavailable:
 
 
 __all__ = [
+    "AccessDenied",
     "Connection",
     "Line",
     "NoSuchGroup",

@@ -9,13 +9,14 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import random
 from typing import Any, Final
 
 import msgspec
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_any
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from embedpool_shared import tokens
 from embedpool_shared.errors import (
@@ -24,6 +25,7 @@ from embedpool_shared.errors import (
     InternalError,
     KeyRejected,
     ProviderError,
+    ProviderFailed,
     ProviderThrottled,
     ProviderUnavailable,
     QuotaExhausted,
@@ -37,19 +39,27 @@ from embedpool_shared.jobs import (
     MergeKey,
     wire_error,
 )
+from embedpool_shared.vectors import FLOAT_BYTES
 from embedpool_worker.accounting import item_tokens, saved_and_wasted
 from embedpool_worker.commit import Committer, Ending, wasted
 from embedpool_worker.deployments import Deployment
 from embedpool_worker.held import HeldJob, Item, input_size_bytes, requests_in
 from embedpool_worker.packing import distinct
 from embedpool_worker.permits import Permit, Permits
+from embedpool_worker.providers.failures import is_about_every_input
 from embedpool_worker.providers.port import Provider, ProviderAnswer, ProviderCall
 from embedpool_worker.verdicts import Verdict, for_caller, verdict
 
+log = logging.getLogger(__name__)
+
 MAX_TRIES: Final = 3
+"""A key that had to be switched is no try: it rests now, and the permits do the waiting."""
 FIRST_PAUSE_S: Final = 0.1
+MAX_PAUSE_S: Final = 2.0
 THROTTLED_FOR_S: Final = 1.0
 """How long a key cools after a 429 that does not say."""
+SHORTEST_REST_S: Final = 0.1
+"""… and at least, whatever it says: a provider is never hammered."""
 QUOTA_REST_S: Final = 300.0
 
 
@@ -61,6 +71,7 @@ class Batch:
     merge: MergeKey
     lane_class: LaneClass
     deployments: Sequence[Deployment]
+    asked: str = ""  # the provider of the last try
 
     @property
     def deadline_at(self) -> float:
@@ -104,30 +115,27 @@ class Dispatcher:
         except EmbedPoolError as error:
             self.fail({item.job for item in batch.items}, error)
         except Exception:
-            # A loop that dies here would hang every later request of the lane.
+            # Ending the process would take every other batch along, here and then elsewhere.
+            log.exception("batch_failed model=%s items=%d", batch.merge.model, len(batch.items))
             self.fail({item.job for item in batch.items}, InternalError("the worker failed"))
-            raise
+        finally:
+            if permit:
+                self._permits.give_back(permit)
 
     def fail(self, jobs: set[HeldJob] | Sequence[HeldJob], error: EmbedPoolError) -> None:
         """End jobs with an error; what was paid for them so far is waste."""
-        reason = type(error).__name__
-        endings = []
-        for job in jobs:
-            if not job.has_ended:
-                reply = JobReply(job.job.number, b"", 0, 0, error=wire_error(error))
-                endings.append(Ending(job, reply, _record(job, "", reason=reason)))
-        self._committer.end(endings)
+        self._committer.end([_failed(job, error) for job in jobs if not job.has_ended])
 
     async def _send(self, batch: Batch, permit: Permit | None) -> None:
         inputs, where = distinct(batch.items)
         try:
             made = await self._call(batch, inputs, permit)
         except ProviderError as error:
-            provider = batch.deployments[0].provider
-            if verdict(error, inputs=len(inputs)) is Verdict.SPLIT:
+            judged = verdict(error, inputs=len(inputs))
+            if judged is Verdict.SPLIT and not is_about_every_input(error):
                 await self._split(batch, where, len(inputs))
             else:
-                self.fail({item.job for item in batch.items}, for_caller(error, provider))
+                self.fail({item.job for item in batch.items}, for_caller(error, batch.asked))
         else:
             self._share_out(batch, inputs, where, made)
 
@@ -163,7 +171,7 @@ class Dispatcher:
         retrying = AsyncRetrying(
             retry=retry_if_exception(_is_worth_another_try),
             wait=_pause_s,
-            stop=stop_any(stop_after_attempt(MAX_TRIES), _stop_at(batch.deadline_at)),
+            stop=_is_enough(batch.deadline_at),
             reraise=True,
         )
         return await retrying(one_try)
@@ -173,10 +181,13 @@ class Dispatcher:
     ) -> _Made:
         loop = asyncio.get_running_loop()
         deployment, key = permit.health.deployment, permit.health.key
+        batch.asked = deployment.provider
         began_at = loop.time()
         timeout_s = min(deployment.timeout_s, batch.deadline_at - began_at)
         if timeout_s <= 0:
-            raise DeadlineExceeded("the request's deadline passed before a provider call was made")
+            raise DeadlineExceeded(
+                "The request's deadline passed before a provider call could be made", code="timeout"
+            )
         call = ProviderCall(
             model=deployment.upstream_of(batch.merge.model),
             inputs=inputs,
@@ -189,13 +200,16 @@ class Dispatcher:
         try:
             async with asyncio.timeout(timeout_s + 1.0):
                 answer = await self._adapter_of(deployment).embed(call)
+            took_s = loop.time() - began_at
+            exact = await counting if counting else _exact(inputs, answer)
         except TimeoutError:
             raise ProviderUnavailable("no answer in time") from None
         except ProviderError as error:
             self._mind_key(permit, error, now=loop.time())
             raise
-        took_s = loop.time() - began_at
-        exact = await counting if counting else _exact(inputs, answer)
+        finally:
+            if counting:
+                counting.cancel()
         return _Made(deployment, answer, tries, began_at, took_s, exact)
 
     def _start_counting(self, deployment: Deployment, inputs: list[Input]) -> Any:
@@ -211,13 +225,13 @@ class Dispatcher:
         match error:
             case KeyRejected():
                 health.retire()
-                self._permits.refuse_unserved()
             case QuotaExhausted():
                 health.cool(now + QUOTA_REST_S)
             case ProviderThrottled():
-                health.cool(now + (error.retry_after_s or THROTTLED_FOR_S))
+                health.cool(now + max(SHORTEST_REST_S, error.retry_after_s or THROTTLED_FOR_S))
             case _:
                 return
+        self._permits.refuse_unserved()
 
     def _share_out(
         self, batch: Batch, inputs: list[Input], where: Sequence[int], made: _Made
@@ -265,11 +279,19 @@ def _forwarded_dimensions(merge: MergeKey, deployment: Deployment) -> int | None
 
 
 def _answered(job: HeldJob, dims: int, trace: CallTrace, *, began_at: float) -> Ending:
-    vectors = job.vectors
-    blob = vectors[0] if len(vectors) == 1 else b"".join(v or b"" for v in vectors)
+    vectors = [vector or b"" for vector in job.vectors]
+    if {len(vector) for vector in vectors} != {dims * FLOAT_BYTES}:
+        # Parts of a job may come from different deployments; a mixture would be cut up wrongly.
+        return _failed(job, ProviderFailed(f"[{trace.provider}] vectors of different lengths"))
+    blob = vectors[0] if len(vectors) == 1 else b"".join(vectors)
     queue_ms = round(max(0.0, began_at - job.pack.arrived_at) * 1_000, 3)
-    reply = JobReply(job.job.number, blob or b"", dims, job.used_tokens, queue_ms, trace)
+    reply = JobReply(job.job.number, blob, dims, job.used_tokens, queue_ms, trace)
     return Ending(job, reply, _record(job, trace.provider))
+
+
+def _failed(job: HeldJob, error: EmbedPoolError) -> Ending:
+    reply = JobReply(job.job.number, b"", 0, 0, error=wire_error(error))
+    return Ending(job, reply, _record(job, "", reason=type(error).__name__))
 
 
 def _record(job: HeldJob, provider: str, *, reason: str = "") -> LedgerRecord:
@@ -312,16 +334,25 @@ def _is_worth_another_try(error: BaseException) -> bool:
     return verdict(error, inputs=1) in {Verdict.TRY_AGAIN, Verdict.SWITCH_KEY}
 
 
-def _pause_s(state: RetryCallState) -> float:
+def _is_the_keys_fault(state: RetryCallState) -> bool:
     error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, ProviderError) and verdict(error, inputs=1) is Verdict.SWITCH_KEY:
+    return isinstance(error, ProviderError) and verdict(error, inputs=1) is Verdict.SWITCH_KEY
+
+
+def _pause_s(state: RetryCallState) -> float:
+    if _is_the_keys_fault(state):
         return 0.0  # the permit does the waiting, for whichever key is usable first
-    longest = FIRST_PAUSE_S * float(2 ** (state.attempt_number - 1))
+    longest = min(MAX_PAUSE_S, FIRST_PAUSE_S * float(2 ** min(state.attempt_number - 1, 10)))
     return longest * (0.5 + random() / 2)
 
 
-def _stop_at(deadline_at: float) -> Callable[[RetryCallState], bool]:
-    def is_too_late(state: RetryCallState) -> bool:
-        return asyncio.get_running_loop().time() + state.upcoming_sleep >= deadline_at
+def _is_enough(deadline_at: float) -> Callable[[RetryCallState], bool]:
+    failures = 0
 
-    return is_too_late
+    def is_enough(state: RetryCallState) -> bool:
+        nonlocal failures
+        failures += not _is_the_keys_fault(state)
+        resumes_at = asyncio.get_running_loop().time() + state.upcoming_sleep
+        return failures >= MAX_TRIES or resumes_at >= deadline_at
+
+    return is_enough

@@ -244,7 +244,7 @@ class MergeQueue:
             self._forget_if_idle()
 
     async def _refresh_marks(self) -> None:
-        """Ask for cancellations, unless everything is so fresh that a lone request would only wait."""
+        """Ask for cancellations, unless all is so fresh that a lone request would only wait."""
         oldest_at = asyncio.get_running_loop().time() - FRESH_FOR_S
         packs = {
             id(item.job.pack): item.job.pack

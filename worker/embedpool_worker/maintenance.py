@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -22,8 +23,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from embedpool_shared.errors import QueueUnavailable
 from embedpool_shared.jobs import LaneClass
-from embedpool_shared.names import GROUP, Names
-from embedpool_shared.redis import Line
+from embedpool_shared.names import GROUP, LaneNames, Names
+from embedpool_shared.redis import Line, RedisRefused
+from embedpool_worker.handover import drop_consumer
 
 POLL_S: Final = 10.0
 HEALTH_S: Final = 60
@@ -49,15 +51,17 @@ class Housekeeper:
             oldest = max(0, int(seconds) * 1_000 - LEDGER_KEPT_MS)
             await self._line.call("XTRIM", lane.ledger, "MINID", "~", oldest)
             for lane_class in LaneClass:
-                await self._drop_dead_consumers(lane.stream(lane_class), alive)
+                with suppress(RedisRefused):  # a stream nobody has used yet
+                    await self._drop_dead_consumers(lane, lane_class, alive)
 
-    async def _drop_dead_consumers(self, stream: str, alive: frozenset[str]) -> None:
-        for flat in await self._line.call("XINFO", "CONSUMERS", stream, GROUP):
-            consumer = dict(zip(flat[::2], flat[1::2], strict=True))
-            name, pending = consumer[b"name"].decode(), consumer[b"pending"]
-            # Deleting a consumer drops what it holds: a living sweeper takes that over first.
-            if pending == 0 and name not in alive:
-                await self._line.call("XGROUP", "DELCONSUMER", stream, GROUP, name)
+    async def _drop_dead_consumers(
+        self, lane: LaneNames, lane_class: LaneClass, alive: frozenset[str]
+    ) -> None:
+        for flat in await self._line.call("XINFO", "CONSUMERS", lane.stream(lane_class), GROUP):
+            name = dict(zip(flat[::2], flat[1::2], strict=True))[b"name"].decode()
+            # One that still holds something is kept: a living sweeper takes that over first.
+            if name not in alive:
+                await drop_consumer(self._line, lane, lane_class, consumer=name)
 
 
 def maintenance_worker(

@@ -71,9 +71,9 @@ def is_full(waiting: Waiting, caps: Caps) -> bool:
 def form(waiting: Waiting, caps: Caps, *, now: float, bulk: Waiting | None = None) -> Formed:
     """Take the next batch off the front of `waiting`, within `caps`.
 
-    Items of jobs that ended already or are somebody else's now are dropped; jobs that were cancelled
-    or are past their deadline are listed as unwanted. `bulk` fills room that is left, but never
-    lengthens the call noticeably. Texts and token arrays never share a call.
+    Items of jobs that ended already or are somebody else's now are dropped; jobs that were
+    cancelled or are past their deadline are listed as unwanted. `bulk` fills room that is left, but
+    never lengthens the call noticeably. Texts and token arrays never share a call.
     """
     batch = Formed()
     room = _Room(caps)

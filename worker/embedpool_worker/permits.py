@@ -98,7 +98,7 @@ class Permits:
             self._grant()
 
     def refuse_unserved(self) -> None:
-        """Wake every waiter with nothing left to wait for, after a key was retired or sent to rest."""
+        """Wake every waiter with nothing to wait for any more, after a key was sent to rest."""
         now = asyncio.get_running_loop().time()
         for waiter in [w for queue in self._waiters.values() for w in queue]:
             in_vain = _in_vain(waiter.keys, until_at=waiter.until_at, now=now)

@@ -102,9 +102,10 @@ end
 
 local now = redis.call('TIME')
 if items > 0 then
-  redis.call('HINCRBY', depth, 'items', -items)
-  redis.call('HINCRBY', depth, 'bytes', -bytes)
-  redis.call('HINCRBY', depth, 'tokens', -tokens)
+  -- Not `-tokens`: Redis 7.0 writes a Lua minus zero as "-0", and refuses it as an integer.
+  redis.call('HINCRBY', depth, 'items', 0 - items)
+  redis.call('HINCRBY', depth, 'bytes', 0 - bytes)
+  redis.call('HINCRBY', depth, 'tokens', 0 - tokens)
   local served = redis.call('HMGET', depth, 'second', 'served')
   if served[1] == now[1] then
     redis.call('HINCRBY', depth, 'served', items)

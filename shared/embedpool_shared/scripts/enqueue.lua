@@ -4,7 +4,7 @@
 --
 -- KEYS  stream, depth, pk, inbox
 -- ARGV  group, pack id, blob, jobs, items, bytes, tokens, pk TTL ms, inbox TTL ms,
---       max items, max bytes
+--       max items, max bytes, numbers ("3,7" of the pack's jobs; "" for all)
 -- Returns {verdict, lane created, items waiting, items served in the last full second}
 --   verdict  1 enqueued · 0 was enqueued before · -1 the queue is full
 local stream, depth, pk, inbox = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -33,7 +33,7 @@ if redis.call('EXISTS', stream) == 0 then
   created = 1
 end
 local now = redis.call('TIME')
-local entry = redis.call('XADD', stream, '*', 'id', pack_id, 'p', blob, 'c', ARGV[4], 'n', '',
+local entry = redis.call('XADD', stream, '*', 'id', pack_id, 'p', blob, 'c', ARGV[4], 'n', ARGV[12],
   't', now[1] .. string.format('%06d', now[2]), 'd', '0')
 redis.call('SET', pk, entry, 'PX', ARGV[8])
 redis.call('HINCRBY', depth, 'items', items)

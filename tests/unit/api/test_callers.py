@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from embedpool_api.callers import ANYBODY, MASTER, Caller, Gate, credential
+from embedpool_api.callers import ANYBODY, MASTER, Caller, Gate, credential, refuse_strangers
 from embedpool_shared.errors import BadRequest, InvalidApiKey
 
 KEY = "sk-a-long-and-random-master-key"
@@ -117,3 +117,13 @@ def test_a_caller_with_a_list_of_models_may_use_only_those() -> None:
     assert ANYBODY.may_use("anything")
     assert Caller(account="k", models=frozenset({"a"})).may_use("a")
     assert not Caller(account="k", models=frozenset({"a"})).may_use("b")
+
+
+@pytest.mark.parametrize("origin", [b"https://evil.example", b"null", b"http://localhost.evil.example"])
+def test_without_a_master_key_another_sites_page_is_refused(origin: bytes) -> None:
+    with pytest.raises(InvalidApiKey, match="other site"):
+        refuse_strangers({b"host": b"localhost:4000", b"origin": origin})
+
+
+def test_a_page_of_this_machine_may_ask() -> None:
+    refuse_strangers({b"host": b"localhost:4000", b"origin": b"http://127.0.0.1:8080"})

@@ -442,7 +442,7 @@ def test_a_provider_that_has_no_embeddings_cannot_be_listed() -> None:
 # whole files
 
 
-SEED = """
+DOCUMENTED = """
 model_list:
   - model_name: sagemaker-embeddings
     litellm_params:
@@ -472,7 +472,7 @@ general_settings:
 
 
 def test_the_proxy_documentations_example_starts_unchanged() -> None:
-    fleet = fleet_of(SEED, AZURE_API_BASE="https://a", AZURE_API_KEY="az")
+    fleet = fleet_of(DOCUMENTED, AZURE_API_BASE="https://a", AZURE_API_KEY="az")
 
     assert {name: group[0].deployment.provider for name, group in fleet.groups.items()} == {
         "sagemaker-embeddings": "sagemaker",
@@ -486,7 +486,7 @@ def test_the_proxy_documentations_example_starts_unchanged() -> None:
 
 
 def test_the_same_example_starts_without_its_environment() -> None:
-    fleet = fleet_of(SEED)
+    fleet = fleet_of(DOCUMENTED)
 
     assert not _only(fleet, "azure-embeddings").is_callable
     assert _only(fleet, "amazon-embeddings").is_callable

@@ -1,0 +1,158 @@
+"""The `embedpool` command.
+
+Exit codes: 0 ended as asked, 1 failed (or `check` found the config unusable), 2 refused to start
+and said why, 130 interrupted.
+"""
+
+# ruff: noqa: PLC0415 - each command imports what it needs only when it runs: help is there at once
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from embedpool_cli.arguments import parsed
+
+EXIT_REFUSED: Final = 2
+EXIT_INTERRUPTED: Final = 130
+LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    options = parsed(sys.argv[1:] if arguments is None else arguments, os.environ, version=_version)
+    try:
+        return COMMANDS[options.command](options, os.environ)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except ModuleNotFoundError as error:
+        if _is_ours(error.name or ""):
+            raise
+        return _refused(_missing(error.name or "", options.command))
+    except Exception as error:
+        from embedpool_shared.errors import ConfigInvalid
+
+        if not isinstance(error, ConfigInvalid):
+            raise
+        return _refused(error.message)
+
+
+def _serve(options: Namespace, environ: Mapping[str, str]) -> int:
+    from embedpool_cli.data_directory import data_directory
+    from embedpool_cli.serve import ServeOptions, serve
+
+    return serve(
+        ServeOptions(
+            config_path=options.config,
+            host=options.host,
+            port=options.port,
+            workers=options.workers,
+            api_processes=options.api_processes,
+            data_directory=data_directory(options.data_dir, environ),
+            allow_weak_master_key=options.allow_weak_master_key,
+        ),
+        environ,
+        say=_say,
+        announce=_announce,
+    )
+
+
+def _api(options: Namespace, environ: Mapping[str, str]) -> int:
+    _end_when_asked()
+    _log_to_stderr(environ)
+    from embedpool_api.main import ApiOptions, run
+    from embedpool_cli.identity import fresh_id
+    from embedpool_cli.listening import listening_socket
+
+    # Detached, because whoever is told the descriptor owns it.
+    fd = options.fd
+    if fd is None:
+        fd = listening_socket(options.host, options.port).detach()
+    run_options = ApiOptions(
+        config_path=options.config,
+        host=options.host,
+        port=options.port,
+        fd=fd,
+        api_id=options.id or fresh_id("api"),
+        allow_weak_master_key=options.allow_weak_master_key,
+        grace_s=options.grace_s,
+    )
+    return run(run_options, environ)
+
+
+def _worker(options: Namespace, environ: Mapping[str, str]) -> int:
+    _end_when_asked()
+    _log_to_stderr(environ)
+    from embedpool_cli.identity import fresh_id
+    from embedpool_worker.main import WorkerOptions, run
+
+    run_options = WorkerOptions(
+        config_path=options.config,
+        worker_id=options.id or fresh_id("worker"),
+        grace_s=options.grace_s,
+    )
+    return run(run_options, environ)
+
+
+def _check(options: Namespace, environ: Mapping[str, str]) -> int:
+    from embedpool_cli.check import check
+
+    return check(options.path, environ, sys.stdout)
+
+
+COMMANDS: Final[Mapping[str, Callable[[Namespace, Mapping[str, str]], int]]] = {
+    "serve": _serve,
+    "api": _api,
+    "worker": _worker,
+    "check": _check,
+}
+
+
+def _end_when_asked() -> None:
+    """Make a stop signal a plain end: while we still start, and when uvicorn raises it again."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
+
+
+def _log_to_stderr(environ: Mapping[str, str]) -> None:
+    level = environ.get("EMBEDPOOL_LOG_LEVEL", "").upper()
+    known = level in logging.getLevelNamesMapping()
+    logging.basicConfig(level=level if known else logging.WARNING, format=LOG_FORMAT)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("embedpool")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _is_ours(module: str) -> bool:
+    return module.startswith("embedpool_")
+
+
+def _missing(module: str, command: str) -> str:
+    extra = command if command in {"api", "worker"} else "all"
+    return (
+        f"this installation cannot `{command}`: it lacks {module}; pip install 'embedpool[{extra}]'"
+    )
+
+
+def _refused(why: str) -> int:
+    _say(why)
+    return EXIT_REFUSED
+
+
+def _say(text: str) -> None:
+    print(f"embedpool: {text}", file=sys.stderr, flush=True)
+
+
+def _announce(text: str) -> None:
+    print(text, flush=True)
