@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,9 +25,8 @@ from embedpool_shared import tokens
 from embedpool_shared.config import Config
 from embedpool_shared.config_exposure import refuse_exposure
 from embedpool_shared.config_file import load_config
-from embedpool_shared.errors import ConfigInvalid
+from embedpool_shared.lines import lines
 from embedpool_shared.names import Names
-from embedpool_shared.redis import Line, RedisAddress, connection_pool
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +52,6 @@ def run(options: ApiOptions, environ: Mapping[str, str]) -> int:
     refuse_exposure(
         config, options.host, allow_weak_master_key=options.allow_weak_master_key
     )
-    if config.redis.url is None:
-        raise ConfigInvalid(
-            "redis.url is not set: name a Redis or Valkey in the config or in REDIS_URL, "
-            "or use `embedpool serve`, which brings one"
-        )
     server = uvicorn.Server(
         uvicorn.Config(
             _app(config, options),
@@ -85,7 +79,7 @@ def run(options: ApiOptions, environ: Mapping[str, str]) -> int:
 
 def _app(config: Config, options: ApiOptions) -> Any:
     names = Names(config.redis.prefix)
-    line = _lines(config, options.api_id)
+    line = lines(config, f"api:{options.api_id}")
     running: set[asyncio.Task[None]] = set()
 
     def spawn(work: Coroutine[Any, Any, None]) -> None:
@@ -132,14 +126,6 @@ def _app(config: Config, options: ApiOptions) -> Any:
             identify=gate.identify,
             lifespan=lifespan,
         )
-    )
-
-
-def _lines(config: Config, api_id: str) -> Callable[[str], Line]:
-    url = config.redis.lanes_url or config.redis.url
-    address = RedisAddress(url.get_secret_value() if url else "", config.redis.ca_file)
-    return lambda role: Line(
-        connection_pool(address, client_name=f"embedpool-api:{api_id}:{role}")
     )
 
 

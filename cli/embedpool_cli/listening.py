@@ -20,6 +20,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
     try:
         family, address = _resolved(host, port)
         listener = socket.socket(family, socket.SOCK_STREAM)
+    except UnicodeError:
+        raise ConfigInvalid(f"cannot listen on {host}: that is no host name") from None
     except OSError as error:
         raise ConfigInvalid(f"cannot listen on {host}: {error.strerror}") from None
     try:

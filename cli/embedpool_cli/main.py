@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(options: Namespace, environ: Mapping[str, str]) -> int:
     from embedpool_cli.data_directory import data_directory
-    from embedpool_cli.serve import ServeOptions, serve
+    from embedpool_cli.plan import ServeOptions
+    from embedpool_cli.serve import serve
 
     return serve(
         ServeOptions(

@@ -10,6 +10,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +25,11 @@ EXIT_REFUSED: Final = 2
 """A process that cannot use its configuration says why and exits with this."""
 EXIT_INTERRUPTED: Final = 130
 
+LIVES_REMEMBERED: Final = 16
+
 Say = Callable[[str], None]
+Pause = Callable[[Sequence[float]], float]
+"""Seconds until the next start, by how long earlier processes lived."""
 
 
 async def _nothing(_: object) -> None:
@@ -51,12 +56,13 @@ class _Refused(Exception):
 class Keeper:
     """Keeps one process of a role running."""
 
-    def __init__(self, role: Role, say: Say) -> None:
+    def __init__(self, role: Role, say: Say, pause_s: Pause) -> None:
         """Start the first process."""
         self.child = Child(role.launch())
         self._role = role
         self._say = say
-        self._lives_s: list[float] = []
+        self._pause_s = pause_s
+        self._lives_s: deque[float] = deque(maxlen=LIVES_REMEMBERED)
 
     async def keep(self) -> None:
         """Replace the process whenever it ends; raises `_Refused`."""
@@ -64,34 +70,30 @@ class Keeper:
             code = await asyncio.shield(self.child.ended)
             if code == EXIT_REFUSED:
                 raise _Refused
-            loop = asyncio.get_running_loop()
-            self._lives_s = [*self._lives_s[-9:], loop.time() - self.child.started_at]
-            pause_s = pause_before_restart_s(self._lives_s)
-            self._say(f"{self._role.name} {how_it_ended(code)}; the next starts {_in(pause_s)}")
+            self._lives_s.append(asyncio.get_running_loop().time() - self.child.started_at)
+            self._say(f"{self._role.name} {how_it_ended(code)}; starting another")
             await self._role.on_death(self.child.launch.process_id)
-            await asyncio.sleep(pause_s)
-            await self._replace()
+            while not await self._is_replaced():
+                self._lives_s.append(0.0)
 
-    async def _replace(self) -> None:
-        while True:
-            try:
-                self.child = Child(self._role.launch())
-            except OSError as error:
-                self._say(f"{self._role.name} cannot be started: {error.strerror}; trying again")
-                await asyncio.sleep(1.0)
-            else:
-                return
-
-
-def _in(pause_s: float) -> str:
-    return f"in {pause_s:.1f} s" if pause_s else "now"
+    async def _is_replaced(self) -> bool:
+        await asyncio.sleep(self._pause_s(self._lives_s))
+        try:
+            self.child = Child(self._role.launch())
+        except OSError as error:
+            self._say(f"{self._role.name} cannot be started now: {error.strerror}")
+            return False
+        return True
 
 
 class Supervisor:
     """Runs roles."""
 
-    def __init__(self, roles: Sequence[Role], *, say: Say) -> None:
+    def __init__(
+        self, roles: Sequence[Role], *, say: Say, pause_s: Pause = pause_before_restart_s
+    ) -> None:
         """Take roles in the order they come up."""
+        self._pause_s = pause_s
         self._roles = roles
         self._say = say
         self._keepers: dict[str, list[Keeper]] = {role.name: [] for role in roles}
@@ -125,7 +127,7 @@ class Supervisor:
             for role in self._roles:
                 keepers = self._keepers[role.name]
                 for _ in range(role.count):
-                    keepers.append(Keeper(role, self._say))
+                    keepers.append(Keeper(role, self._say, self._pause_s))
                 await role.until_up(keepers[0].child)
                 for keeper in keepers:
                     tasks.create_task(keeper.keep())

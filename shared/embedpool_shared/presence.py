@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from random import random
-from typing import Final
+from typing import Any, Final
 
 from embedpool_shared.backoff import pause_s
 from embedpool_shared.errors import QueueUnavailable
@@ -89,11 +89,10 @@ class Presence:
         with suppress(QueueUnavailable):
             await self._say(ttl_s=0)
 
-    async def _say(self, *, ttl_s: float) -> list[bytes]:
+    async def _say(self, *, ttl_s: float) -> Any:
         async with self._turn:
-            answer: list[bytes] = await self._line.run(
+            return await self._line.run(
                 script("presence"),
                 [self._names.alive, self._names.catalog],
                 [self._process_id, int(ttl_s * 1_000)],
             )
-        return answer

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis import exceptions as theirs
 from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool, parse_url
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from typing_extensions import override
 
 from embedpool_shared.errors import ConfigInvalid, QueueUnavailable
 from embedpool_shared.scripts import Script
@@ -50,6 +51,7 @@ class RedisAddress:
     url: str
     ca_file: str | None = None
 
+    @override
     def __repr__(self) -> str:
         """Name the host, never the password."""
         return f"RedisAddress({self.place})"
@@ -109,8 +111,10 @@ def _sentinel_pool(address: RedisAddress, options: dict[str, Any]) -> SentinelCo
     options["db"] = int(path[1]) if len(path) > 1 else 0
     if parse_qs(parts.query).get("ssl") == ["true"]:
         options |= {"ssl": True, **_tls_options(address)}
-    sentinels = Sentinel([_host_port(host) for host in hosts.split(",")])
-    return SentinelConnectionPool(path[0], sentinels, **options)
+    untyped: Any = Sentinel  # redis-py 5 has types for the rest only
+    sentinels = untyped([_host_port(host) for host in hosts.split(",")])
+    pool: Any = SentinelConnectionPool
+    return cast("SentinelConnectionPool", pool(path[0], sentinels, **options))
 
 
 def _host_port(host: str) -> tuple[str, int]:
@@ -128,7 +132,7 @@ class Line:
     def __init__(self, pool: ConnectionPool) -> None:
         """Prepare; the first command connects."""
         self._pool = pool  # a Sentinel's connections refer to it weakly
-        self._connection: AbstractConnection = pool.make_connection()
+        self._connection: AbstractConnection = cast("Any", pool).make_connection()
 
     async def call(self, *command: Any, patience_s: float = PATIENCE_S) -> Reply:
         """Send one command and await its reply."""
@@ -138,7 +142,8 @@ class Line:
         self, commands: Sequence[tuple[Any, ...]], *, patience_s: float = PATIENCE_S
     ) -> list[Reply]:
         """Send several commands in one write and await all replies; the first error wins."""
-        return await self._guarded(patience_s, self._exchange_all, commands)
+        replies: list[Reply] = await self._guarded(patience_s, self._exchange_all, commands)
+        return replies
 
     async def run(
         self,

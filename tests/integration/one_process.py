@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from embedpool_api.lanes import Lanes
 from embedpool_api.outbox import QueueBounds
@@ -25,7 +24,7 @@ from embedpool_shared.names import GROUP, Names
 from embedpool_shared.redis import Line, RedisAddress, connection_pool
 from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Adapter, Deployment
-from embedpool_worker.pool import Pool, PoolParts, PoolSettings, PoolStopped
+from embedpool_worker.pool import Pool, PoolParts, PoolSettings
 from embedpool_worker.providers.port import Provider, ProviderAnswer, ProviderCall
 from support.vectors import Input, token_count, vector_of
 
@@ -33,6 +32,7 @@ DIMS: Final = 8
 MODEL: Final = "m"
 MERGE: Final = MergeKey(MODEL)
 WIDE: Final = QueueBounds(max_items=100_000, max_bytes=10**9)
+L = TypeVar("L", bound=Line)
 _GLANCE_S: Final = 0.01
 
 
@@ -60,6 +60,10 @@ class Embedder:
         self.answered: list[list[Input]] = []
         self.gate = asyncio.Event()
         self.gate.set()
+
+    def asks_for(self, given: Input) -> bool:
+        """Tell whether it was asked for this."""
+        return given in self.inputs
 
     @property
     def inputs(self) -> list[Input]:
@@ -103,6 +107,7 @@ class ApiSide:
     """One api process' end of the lanes."""
 
     def __init__(self, site: Site, api_id: str, bounds: QueueBounds, via: str | None) -> None:
+        self._site = site
         self.lanes = Lanes(
             site.names,
             lambda role: site.line(f"{api_id}-{role}", via=via),
@@ -133,6 +138,24 @@ class ApiSide:
         async with asyncio.timeout(patience_s):
             return vectors_in(await answer.done)
 
+    def give_up(self, answer: Answer, *, model: str = MODEL) -> None:
+        """Stop waiting for an answer, as a caller does who hangs up."""
+        answer.done.cancel()
+        self.lanes.abandon(model, answer)
+
+    async def flushed(self, *, model: str = MODEL) -> None:
+        """Return when everything posted, repeated or given up so far is known to Redis."""
+        probe = self.post(["flushed"], model=model)
+        await until(lambda: probe.is_accepted, "the outbox is through")
+        (posted,) = probe.jobs
+        pack_id = posted.pack.pack_id.encode() if posted.pack else b""
+        self.give_up(probe, model=model)
+
+        async def is_gone() -> bool:
+            return all(entry[b"id"] != pack_id for entry in await self._site.entries())
+
+        await until(is_gone, "the probe is taken back")
+
 
 class WorkerSide:
     """One worker's pool."""
@@ -140,14 +163,7 @@ class WorkerSide:
     def __init__(self, site: Site, pool: Pool, worker_id: str) -> None:
         self.pool = pool
         self.worker_id = worker_id
-        self._task = site.spawn(self._run())
-
-    async def _run(self) -> None:
-        with suppress(PoolStopped):
-            try:
-                await self.pool.run()
-            except* PoolStopped:
-                pass
+        self._task = site.spawn(pool.run())
 
     async def kill(self) -> None:
         """End it at once, as a crash does: nothing is handed back or committed any more."""
@@ -175,6 +191,7 @@ class Site:
         self._ca_file = ca_file
         self._lines: list[Line] = []
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         self._own = self.line("test")
@@ -196,10 +213,10 @@ class Site:
         if failures and error is None:
             raise ExceptionGroup("a side failed", failures)
 
-    def line(self, role: str, *, via: str | None = None) -> Line:
+    def line(self, role: str, *, via: str | None = None, kind: type[L] = Line) -> L:  # type: ignore[assignment]
         """Connect, to `via` if it is given."""
         address = RedisAddress(via or self._url, self._ca_file)
-        line = Line(connection_pool(address, client_name=f"t-{role}"))
+        line = kind(connection_pool(address, client_name=f"t-{role}"))
         self._lines.append(line)
         return line
 
@@ -250,7 +267,8 @@ class Site:
 
     async def call(self, *command: Any) -> Any:
         """Ask the server."""
-        return await self._own.call(*command)
+        async with self._turn:
+            return await self._own.call(*command)
 
     async def depth(self) -> tuple[int, int, int]:
         """Items, bytes and tokens that the lane counts as waiting."""
@@ -261,6 +279,18 @@ class Site:
         """Every record of the lane, oldest first."""
         entries = await self.call("XRANGE", self.names.lane(model).ledger, "-", "+")
         return [record for _, fields in entries for record in records_from(fields[1])]
+
+    async def entries(
+        self, lane_class: LaneClass = LaneClass.INTERACTIVE
+    ) -> list[dict[bytes, bytes]]:
+        """The fields of every entry in the lane's stream."""
+        found = await self.call("XRANGE", self.lane.stream(lane_class), "-", "+")
+        return [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in found]
+
+    async def has_lanes(self, models: list[str]) -> bool:
+        """Tell whether exactly these lanes are announced."""
+        found = await self.call("XRANGE", self.names.lanes, "-", "+")
+        return [fields[1].decode() for _, fields in found] == models
 
     async def waiting(self, lane_class: LaneClass = LaneClass.INTERACTIVE) -> int:
         """How many entries the lane's stream has, delivered or not."""
@@ -275,6 +305,38 @@ class Site:
         if not consumer:
             return int(summary[0])
         return sum(int(n) for name, n in summary[3] or [] if name.decode() == consumer)
+
+    async def has_pending(self, count: int) -> bool:
+        """Tell whether exactly so many interactive entries are leased."""
+        return await self.pending() == count
+
+    async def consumers(self) -> list[str]:
+        """Who the interactive stream's group knows."""
+        stream = self.lane.stream(LaneClass.INTERACTIVE)
+        found = await self.call("XINFO", "CONSUMERS", stream, GROUP)
+        return [dict(zip(flat[::2], flat[1::2], strict=True))[b"name"].decode() for flat in found]
+
+    async def has_marks(self) -> bool:
+        """Tell whether any pack of the lane has bits set."""
+        return bool(await self.call("KEYS", self.lane.part("*").replace("{", "[{]")))
+
+    async def clients(self, name: str) -> list[int]:
+        """The ids of the connections of that role."""
+        listed = (await self.call("CLIENT", "LIST")).decode().splitlines()
+        found = [dict(pair.split("=", 1) for pair in line.split(" ")) for line in listed]
+        return [int(client["id"]) for client in found if client["name"] == f"t-{name}"]
+
+    async def cut(self, name: str) -> None:
+        """Close the connections of that role, and wait until they are there again."""
+        before = await self.clients(name)
+        for client in before:
+            await self.call("CLIENT", "KILL", "ID", client)
+
+        async def are_back() -> bool:
+            after = await self.clients(name)
+            return len(after) == len(before) and not set(after) & set(before)
+
+        await until(are_back, f"{name} has connected again")
 
     async def has_waiting(self, count: int) -> bool:
         """Tell whether the interactive stream has exactly so many entries."""

@@ -95,7 +95,8 @@ class Committer:
                 self._idle.set()
 
     def _take_some(self) -> list[Ending]:
-        taken, size_bytes = [], 0
+        taken: list[Ending] = []
+        size_bytes = 0
         for ending in self._endings:
             size_bytes += len(ending.reply.vectors)
             if taken and size_bytes > MAX_COMMIT_BYTES:

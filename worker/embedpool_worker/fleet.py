@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LOCAL_MODEL: Final = "wordllama"
 LOCAL_ALIASES: Final = ("local", "default")
-PER_KEY: Final = "enforced for each key, in any sliding minute; LiteLLM uses it mostly as a weight"
+PER_KEY: Final = "not enforced in this version; a key rests when its provider says 429"
 
 Group = tuple[Served, ...]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
@@ -10,28 +11,70 @@ from embedpool_shared.jobs import LaneClass
 from embedpool_shared.names import GROUP, LaneNames, Names
 from embedpool_shared.redis import Line, NoSuchGroup
 from embedpool_shared.scripts import script
+from embedpool_worker.held import HeldJob
 
 MOST_AT_ONCE: Final = 200
+DEAD_LETTERS_KEPT: Final = 1_000
 
 
-async def hand_back(
-    line: Line, names: LaneNames, lane_class: LaneClass, *, consumer: str, entries: Sequence[str]
-) -> None:
-    """Return entries nobody has begun; they count as never delivered."""
-    await _put_back(line, names, lane_class, consumer, added=0, is_single=False, entries=entries)
+class HandBack:
+    """Owns one lane's line for parting with entries; its users take turns."""
+
+    def __init__(self, line: Line, names: LaneNames, *, consumer: str) -> None:
+        """Part with what `consumer` holds, and with nobody else's."""
+        self._line = line
+        self._names = names
+        self._consumer = consumer
+        self._turn = asyncio.Lock()
+
+    async def untouched(self, lane_class: LaneClass, entries: Sequence[str]) -> None:
+        """Return entries; they count as never delivered, and one without open jobs just ends."""
+        await self._part_with(lane_class, entries, is_single=False)
+
+    async def one_by_one(self, lane_class: LaneClass, entry: str) -> None:
+        """Return an entry delivered too often as one entry per job, so only one of them is bad."""
+        await self._part_with(lane_class, [entry], is_single=True)
+
+    async def everything(self, lane_class: LaneClass) -> None:
+        """Return all that is pending for the consumer, seen or not, and delete it."""
+        async with self._turn:
+            await put_back_all(
+                self._line, self._names, lane_class, consumer=self._consumer, added=0
+            )
+
+    async def bury(self, job: HeldJob) -> None:
+        """Remember a job that is given up, without its text."""
+        async with self._turn:
+            await self._line.call(
+                "XADD", self._names.dead, "MAXLEN", DEAD_LETTERS_KEPT, "*",
+                "id", job.pack.pack_id, "n", job.job.number, "model", job.merge.model,
+                "items", len(job.job.inputs), "bytes", job.job.size_bytes,
+            )  # fmt: skip
+
+    async def _part_with(
+        self, lane_class: LaneClass, entries: Sequence[str], *, is_single: bool
+    ) -> None:
+        async with self._turn:
+            await _put_back(
+                self._line,
+                self._names,
+                lane_class,
+                self._consumer,
+                added=0,
+                is_single=is_single,
+                entries=entries,
+            )
 
 
-async def isolate(
-    line: Line, names: LaneNames, lane_class: LaneClass, *, consumer: str, entry: str
-) -> None:
-    """Return an entry delivered too often as one entry per job, so only one of them can be bad."""
-    await _put_back(line, names, lane_class, consumer, added=0, is_single=True, entries=[entry])
+async def hand_over(
+    line: Line, names: Names, *, consumer: str, directory: Line | None = None
+) -> int:
+    """Return all that a dead worker held, in every lane; count the entries.
 
-
-async def hand_over(line: Line, names: Names, *, consumer: str) -> int:
-    """Return all that a dead worker held, in every lane; count the entries."""
+    `directory` leads to the list of lanes where that is not on the lanes' own Redis.
+    """
     total = 0
-    for _, fields in await line.call("XRANGE", names.lanes, "-", "+") or []:
+    for _, fields in await (directory or line).call("XRANGE", names.lanes, "-", "+") or []:
         lane = names.lane(fields[1].decode())
         for lane_class in LaneClass:
             total += await put_back_all(line, lane, lane_class, consumer=consumer, added=1)

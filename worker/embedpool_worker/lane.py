@@ -29,6 +29,8 @@ DeploymentsOf = Callable[[MergeKey], Sequence[Deployment]]
 
 LOOKAHEAD_CALLS: Final = 2
 """A lane holds items for so many full calls; what waits longer waits in Redis, for any worker."""
+TIMER_GRAIN_S: Final = 0.0001
+"""A timer shorter than this is not worth arming: what is due by then is due now."""
 
 
 class Lane:
@@ -56,13 +58,16 @@ class Lane:
         self._queues: dict[tuple[MergeKey, LaneClass], MergeQueue] = {}
         self._room = {lane_class: asyncio.Event() for lane_class in LaneClass}
         self._calls = 0
+        self._is_cleared = False
         self._quiet = asyncio.Event()
         self._quiet.set()
         for event in self._room.values():
             event.set()
 
     def admit(self, pack: HeldPack) -> None:
-        """Queue every open job of a pack that was just leased."""
+        """Queue every open job of a pack that was just leased, unless the lane was cleared."""
+        if self._is_cleared:
+            return
         touched: dict[int, MergeQueue] = {}
         for job in list(pack.open.values()):
             queue = self._queue(job, pack.lane_class)
@@ -123,7 +128,8 @@ class Lane:
         await self._quiet.wait()
 
     def clear(self) -> None:
-        """Forget everything that waits; its entries are being handed back."""
+        """Forget everything that waits, and take nothing more: entries are being handed back."""
+        self._is_cleared = True
         for queue in list(self._queues.values()):
             queue.stop()
 
@@ -181,7 +187,7 @@ class MergeQueue:
         """Wait until a batch should leave; False if nothing waits any more."""
         now = asyncio.get_running_loop().time
         while (pause_s := self._due_in(now())) is not None:
-            if pause_s == 0.0:
+            if pause_s < TIMER_GRAIN_S:
                 return True
             self._wake.clear()
             try:

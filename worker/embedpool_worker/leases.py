@@ -54,6 +54,11 @@ class Leases:
         self._cursors = dict.fromkeys(LaneClass, "0-0")
         self._is_active = True
         self._hurry = asyncio.Event()
+        self._beaten = asyncio.Event()
+
+    async def has_beaten(self) -> None:
+        """Wait for the first beat: from then on the clock is known."""
+        await self._beaten.wait()
 
     def hold(self, pack: HeldPack) -> None:
         """Renew this pack from now on."""
@@ -112,6 +117,7 @@ class Leases:
         streams = [self._names.stream(lane_class) for lane_class in LaneClass]
         time_us, *answers = await self._line.run(script("keep"), streams, arguments)
         self._clock.learn(time_us, now=asyncio.get_running_loop().time())
+        self._beaten.set()
         pending = 0
         for lane_class, (cursor, lost, taken, still_pending) in zip(
             LaneClass, answers, strict=True

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, Final
 
 import uvloop
@@ -18,12 +19,13 @@ import uvloop
 from embedpool_shared.catalog import encode_catalog
 from embedpool_shared.config import Config
 from embedpool_shared.config_file import LoadedConfig, load_config
-from embedpool_shared.errors import ConfigInvalid, QueueUnavailable
+from embedpool_shared.errors import QueueUnavailable
 from embedpool_shared.jobs import LaneClass, MergeKey
+from embedpool_shared.lines import jobs_address, lines, main_address
 from embedpool_shared.names import Names
 from embedpool_shared.presence import WORKER, Presence, Seen
-from embedpool_shared.redis import Line, RedisAddress, connection_pool
-from embedpool_worker.catalogue import catalogue
+from embedpool_shared.redis import connection_pool
+from embedpool_worker.catalogue import catalogue, unserved_names
 from embedpool_worker.deployments import Adapter, Deployment
 from embedpool_worker.fleet import Fleet, build_fleet
 from embedpool_worker.maintenance import Housekeeper, maintenance_worker, run_maintenance
@@ -54,14 +56,11 @@ class WorkerOptions:
 def run(options: WorkerOptions, environ: Mapping[str, str]) -> int:
     """Serve until told to stop; raises `ConfigInvalid`."""
     loaded = load_config(options.config_path, environ)
-    if loaded.config.redis.url is None:
-        raise ConfigInvalid(
-            "redis.url is not set: name a Redis or Valkey in the config or in REDIS_URL, "
-            "or use `embedpool serve`, which brings one"
-        )
+    main_address(loaded.config)
     known = KnownModels(price_map(), other_modes())
-    fleet = build_fleet(loaded, known, environ)
-    for notice in (*loaded.notices, *fleet.notices):
+    has_local_model = find_spec("wordllama") is not None
+    fleet = build_fleet(loaded, known, environ, has_local_model=has_local_model)
+    for notice in (*loaded.notices, *fleet.notices, *unserved_names(loaded, fleet)):
         log.warning("config_%s path=%s reason=%s", notice.kind, notice.path, notice.reason)
     return uvloop.run(_serve(options, loaded, fleet))
 
@@ -112,7 +111,7 @@ class WorkerProcess:
         self._options = options
         self._fleet = fleet
         self._names = Names(config.redis.prefix)
-        self._line = _lines(config, options.worker_id)
+        self._line = lines(config, f"worker:{options.worker_id}")
         self._adapters = Adapters(_http_options(config))
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokens")
         self._stop = asyncio.Event()
@@ -120,7 +119,7 @@ class WorkerProcess:
         self._catalog_blob = encode_catalog(catalogue(loaded, fleet))
         self._catalog_version = hashlib.sha256(self._catalog_blob).hexdigest()[:16]
         self._maintenance_pool = lambda: connection_pool(
-            _address(config, "jobs"), client_name=f"embedpool-worker:{options.worker_id}:arq"
+            jobs_address(config), client_name=f"embedpool-worker:{options.worker_id}:arq"
         )
         self._pool = Pool(
             PoolSettings(
@@ -190,7 +189,7 @@ class WorkerProcess:
         return await loop.run_in_executor(self._tokenizing, function, *arguments)
 
     def _maintenance_worker(self) -> Any:
-        housekeeper = Housekeeper(self._line("tidy"), self._names)
+        housekeeper = Housekeeper(self._line("tidy"), self._line("directory"), self._names)
 
         async def tidy() -> None:
             await housekeeper.tidy(frozenset(name.rpartition(":")[2] for name in self._alive))
@@ -213,19 +212,6 @@ class WorkerProcess:
                 "models", self._catalog_blob, "version", self._catalog_version,
             )  # fmt: skip
         await line.close()
-
-
-def _address(config: Config, what: str) -> RedisAddress:
-    redis = config.redis
-    url = (redis.jobs_url if what == "jobs" else redis.lanes_url) or redis.url
-    return RedisAddress(url.get_secret_value() if url else "", redis.ca_file)
-
-
-def _lines(config: Config, worker_id: str) -> Callable[[str], Line]:
-    address = _address(config, "lanes")
-    return lambda role: Line(
-        connection_pool(address, client_name=f"embedpool-worker:{worker_id}:{role}")
-    )
 
 
 def _http_options(config: Config) -> HttpOptions:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from arq.connections import ArqRedis
@@ -38,14 +38,15 @@ _json = msgspec.json.Encoder()
 class Housekeeper:
     """What has to be tidied in every lane."""
 
-    def __init__(self, line: Line, names: Names) -> None:
-        """Own one line."""
+    def __init__(self, line: Line, directory: Line, names: Names) -> None:
+        """Own a line to the lanes, and one to the list of them."""
         self._line = line
+        self._directory = directory
         self._names = names
 
     async def tidy(self, alive: frozenset[str]) -> None:
         """Drop consumers of dead workers that hold nothing, and ledger records nobody rolled up."""
-        for _, fields in await self._line.call("XRANGE", self._names.lanes, "-", "+") or []:
+        for _, fields in await self._directory.call("XRANGE", self._names.lanes, "-", "+") or []:
             lane = self._names.lane(fields[1].decode())
             seconds, _ = await self._line.call("TIME")
             oldest = max(0, int(seconds) * 1_000 - LEDGER_KEPT_MS)
@@ -89,7 +90,7 @@ def maintenance_worker(
     return Worker(
         cron_jobs=[
             cron(
-                tidy_lanes,
+                cast("Any", tidy_lanes),
                 name=f"{names.maintenance}:tidy",
                 minute={5, 20, 35, 50},
                 second=0,

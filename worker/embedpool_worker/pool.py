@@ -25,7 +25,7 @@ from embedpool_worker.clock import RedisClock
 from embedpool_worker.commit import Committer
 from embedpool_worker.deployments import Deployment
 from embedpool_worker.dispatch import Dispatcher
-from embedpool_worker.handover import hand_back, isolate
+from embedpool_worker.handover import HandBack
 from embedpool_worker.held import HeldPack, held_pack
 from embedpool_worker.lane import Lane
 from embedpool_worker.leases import Delivery, Leases
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 
 MAX_DELIVERIES: Final = 3
 """After so many a pack is taken apart, and a single job becomes a dead letter."""
-DEAD_LETTERS_KEPT: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +70,7 @@ class ServedLane:
     lane: Lane
     committer: Committer
     leases: Leases
-    hand_back_line: Line
+    hand_back: HandBack
     reading: list[asyncio.Task[None]] = field(default_factory=list)
 
 
@@ -88,12 +87,13 @@ class Pool:
         self._tasks: asyncio.TaskGroup | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._following: asyncio.Task[None] | None = None
+        self._is_stopping = False
 
     async def run(self) -> None:
         """Serve until `stop` has finished; raises what any of its tasks raised."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            self._following = self._spawn(self._follow_lanes())
+            self._following = self._start(self._follow_lanes())
 
     def hurry(self) -> None:
         """Look for work a vanished worker left behind."""
@@ -102,6 +102,7 @@ class Pool:
 
     async def stop(self, *, grace_s: float) -> None:
         """Stop reading, hand back, finish what is in flight for at most `grace_s`, hand back the rest."""
+        self._is_stopping = True
         if self._following:
             self._following.cancel()
         lanes = list(self._lanes.values())
@@ -111,35 +112,17 @@ class Pool:
             served.lane.clear()
         with suppress(TimeoutError, QueueUnavailable):
             async with asyncio.timeout(grace_s):
-                await asyncio.gather(*(self._hand_back(s, only_untouched=True) for s in lanes))
+                await asyncio.gather(*(_hand_back_untouched(served) for served in lanes))
                 await asyncio.gather(*(served.lane.quiet() for served in lanes))
                 await asyncio.gather(*(served.committer.drained() for served in lanes))
         with suppress(TimeoutError, QueueUnavailable):
             async with asyncio.timeout(1.0):
-                await asyncio.gather(*(self._hand_back(s, only_untouched=False) for s in lanes))
+                await asyncio.gather(*(s.hand_back.everything(c) for s in lanes for c in LaneClass))
         for task in list(self._running):
             task.cancel()
 
-    async def _hand_back(self, served: ServedLane, *, only_untouched: bool) -> None:
-        for lane_class in LaneClass:
-            packs = [
-                pack
-                for pack in served.leases.held(lane_class)
-                if not (only_untouched and pack.is_begun)
-            ]
-            if packs:
-                await hand_back(
-                    served.hand_back_line,
-                    served.names,
-                    lane_class,
-                    consumer=self._settings.worker_id,
-                    entries=[pack.entry_id for pack in packs],
-                )
-            for pack in packs:
-                served.leases.release(pack)
-
     async def _follow_lanes(self) -> None:
-        line, last, failures = self._parts.line("lanes"), "0-0", 0
+        line, last, failures = self._parts.line("directory"), "0-0", 0
         while True:
             try:
                 reply = await line.call(
@@ -162,11 +145,10 @@ class Pool:
         if model in self._lanes or self._tasks is None:
             return
         served = self._lanes[model] = self._build(model)
-        start = self._spawn
-        start(served.committer.run())
-        start(served.leases.run())
+        self._start(served.committer.run())
+        self._start(served.leases.run())
         for lane_class in LaneClass:
-            served.reading.append(start(self._reader(served, lane_class).run()))
+            served.reading.append(self._start(self._reader(served, lane_class).run()))
         log.info("lane_served model=%s", model)
 
     def _build(self, model: str) -> ServedLane:
@@ -194,7 +176,8 @@ class Pool:
             lease_s=settings.lease_s,
             on_taken_over=lambda taken: self._spawn(self._admit_again(served, taken)),
         )
-        served = ServedLane(names, lane, committer, leases, parts.line("hand-back"))
+        hand_back = HandBack(parts.line("hand-back"), names, consumer=settings.worker_id)
+        served = ServedLane(names, lane, committer, leases, hand_back)
         return served
 
     def _reader(self, served: ServedLane, lane_class: LaneClass) -> Reader:
@@ -203,11 +186,11 @@ class Pool:
             served.names,
             lane_class,
             consumer=self._settings.worker_id,
-            has_room=lambda: served.lane.has_room(lane_class),
+            has_room=lambda: _has_room(served, lane_class),
             on_read=lambda entries: self._on_read(served, entries),
         )
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         if self._tasks is None:
             work.close()
             raise RuntimeError("the pool is not running")
@@ -215,6 +198,16 @@ class Pool:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin something, unless the pool is ending: whatever it is about is somebody else's soon."""
+        if self._is_stopping:
+            work.close()
+            return
+        try:
+            self._start(work)
+        except RuntimeError:  # the group takes nothing more: one of its tasks has failed
+            work.close()
 
     def _on_read(self, served: ServedLane, entries: list[Delivery]) -> None:
         for entry in entries:
@@ -256,17 +249,18 @@ class Pool:
         """Admit what is still open of a pack that somebody else had; give up on a poisonous one."""
         served.leases.hold(pack)
         await served.lane.marks.read([pack])
+        if pack.is_lost:
+            return
         if not pack.open:
             served.leases.release(pack)
+            with suppress(QueueUnavailable):
+                await served.hand_back.untouched(pack.lane_class, [pack.entry_id])
         elif pack.deliveries < MAX_DELIVERIES:
             served.lane.admit(pack)
         elif len(pack.numbers) > 1:
             served.leases.release(pack)
             with suppress(QueueUnavailable):
-                await isolate(
-                    served.hand_back_line, served.names, pack.lane_class,
-                    consumer=self._settings.worker_id, entry=pack.entry_id,
-                )  # fmt: skip
+                await served.hand_back.one_by_one(pack.lane_class, pack.entry_id)
         else:
             await self._bury(served, pack)
 
@@ -274,11 +268,23 @@ class Pool:
         job = next(iter(pack.open.values()))
         log.error("dead_letter pack=%s number=%s", pack.pack_id, job.job.number)
         with suppress(QueueUnavailable):
-            await served.hand_back_line.call(
-                "XADD", served.names.dead, "MAXLEN", DEAD_LETTERS_KEPT, "*",
-                "id", pack.pack_id, "n", job.job.number, "model", job.merge.model,
-                "items", len(job.job.inputs), "bytes", job.job.size_bytes,
-            )  # fmt: skip
+            await served.hand_back.bury(job)
         served.lane.dispatcher.fail(
             [job], InternalError("this request ended several workers and was given up")
         )
+
+
+async def _has_room(served: ServedLane, lane_class: LaneClass) -> None:
+    # Before the first beat the clock is unknown: old work would look as if it had just arrived.
+    await served.leases.has_beaten()
+    await served.lane.has_room(lane_class)
+
+
+async def _hand_back_untouched(served: ServedLane) -> None:
+    for lane_class in LaneClass:
+        packs = [pack for pack in served.leases.held(lane_class) if not pack.is_begun]
+        for pack in packs:
+            pack.is_lost = True  # one still being admitted is not sent from here any more
+            served.leases.release(pack)
+        if packs:
+            await served.hand_back.untouched(lane_class, [pack.entry_id for pack in packs])

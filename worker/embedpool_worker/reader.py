@@ -1,7 +1,8 @@
 """Reads one stream of a lane: waits for room, then for packs.
 
 A read that Redis answered onto a dead connection leaves entries pending for a consumer that never
-saw them, so after every reconnect the reader asks for its own pending entries first.
+saw them, so after every reconnect the reader looks at its own pending entries first. It looks with
+XPENDING: XREADGROUP would count them as delivered once more, and three deliveries are suspicious.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from random import random
-from typing import Any, Final
+from typing import Final
 
 from embedpool_shared.backoff import pause_s
 from embedpool_shared.errors import QueueUnavailable
@@ -46,30 +47,50 @@ class Reader:
     async def run(self) -> None:
         """Read for ever."""
         failures = 0
-        start = "0"  # own pending entries; ">" is what nobody has seen
+        own_from: str | None = "-"  # None: every pending entry of our own is known
         while True:
             try:
                 await self._has_room()
-                entries = await self._read(start)
+                if own_from is None:
+                    self._on_read(await self._new())
+                else:
+                    own_from = await self._look_at_own(own_from)
                 failures = 0
-                start = ">" if start == ">" or not entries else entries[-1][0].decode()
-                # A deleted entry that was still pending comes back without fields.
-                self._on_read([(self._lane_class, e, f, 0) for e, f in entries if f])
             except NoSuchGroup:
                 await self._create_group()
             except QueueUnavailable:
-                start = "0"
+                own_from = "-"
                 await asyncio.sleep(pause_s(failures, draw=random()))
                 failures += 1
 
-    async def _read(self, start: str) -> list[Any]:
-        block = () if start != ">" else ("BLOCK", int(BLOCK_S * 1_000))
+    async def _new(self) -> list[Delivery]:
         reply = await self._line.call(
-            "XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", PACKS_PER_READ, *block,
-            "STREAMS", self._stream, start,
+            "XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", PACKS_PER_READ,
+            "BLOCK", int(BLOCK_S * 1_000), "STREAMS", self._stream, ">",
             patience_s=BLOCK_S + 5.0,
         )  # fmt: skip
-        return reply[0][1] if reply else []
+        return [(self._lane_class, e, f, 0) for e, f in reply[0][1]] if reply else []
+
+    async def _look_at_own(self, own_from: str) -> str | None:
+        """Hand on what is pending for us from there on; return where to go on, None at the end."""
+        pending = await self._line.call(
+            "XPENDING", self._stream, GROUP, own_from, "+", PACKS_PER_READ, self._consumer
+        )
+        if not pending:
+            return None
+        found = await self._line.call_all(
+            [("XRANGE", self._stream, entry_id, entry_id) for entry_id, *_ in pending]
+        )
+        entries, gone = [], []
+        for (entry_id, _, _, deliveries), entry in zip(pending, found, strict=True):
+            if entry:
+                entries.append((self._lane_class, entry_id, entry[0][1], deliveries - 1))
+            else:
+                gone.append(entry_id)
+        if gone:
+            await self._line.call("XACK", self._stream, GROUP, *gone)
+        self._on_read(entries)
+        return f"({pending[-1][0].decode()}"
 
     async def _create_group(self) -> None:
         try:

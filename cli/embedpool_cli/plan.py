@@ -1,0 +1,70 @@
+"""What one `embedpool serve` is going to run."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from embedpool_cli.children import child_command
+from embedpool_cli.embedded_valkey import EmbeddedValkey
+from embedpool_cli.listening import base_url
+from embedpool_cli.supervisor import Say
+from embedpool_shared.config import Config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """What the command line says."""
+
+    config_path: str | None
+    host: str
+    port: int
+    workers: int
+    api_processes: int
+    data_directory: Path
+    allow_weak_master_key: bool
+
+
+Command = Callable[..., tuple[str, ...]]
+"""Makes the command line of `embedpool <arguments>`."""
+
+
+def embedpool_command(*arguments: str) -> tuple[str, ...]:
+    """Write the command line of another `embedpool` under this one."""
+    return child_command("embedpool", *arguments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is going to run."""
+
+    options: ServeOptions
+    config: Config
+    environ: Mapping[str, str] = field(repr=False)
+    listener: socket.socket
+    say: Say
+    valkey: EmbeddedValkey | None = None
+    command: Command = embedpool_command
+
+    def with_store(self, valkey: EmbeddedValkey) -> Plan:
+        """Add the store that no configuration named."""
+        redis = self.config.redis.model_copy(update={"url": SecretStr(valkey.url)})
+        config = self.config.model_copy(update={"redis": redis})
+        return replace(self, valkey=valkey, config=config)
+
+    @property
+    def url(self) -> str:
+        """Where we are."""
+        return base_url(self.options.host, self.listener.getsockname()[1])
+
+    @property
+    def child_environ(self) -> dict[str, str]:
+        """What every child finds in its environment."""
+        own = {"EMBEDPOOL_DATA_DIR": str(self.options.data_directory)}
+        if self.valkey:
+            own["REDIS_URL"] = self.valkey.url
+        return {**self.environ, **own}

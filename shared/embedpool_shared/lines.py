@@ -1,0 +1,47 @@
+"""Which Redis a process' connections go to: lanes may live apart from everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from embedpool_shared.config import Config
+from embedpool_shared.errors import ConfigInvalid
+from embedpool_shared.redis import Line, RedisAddress, connection_pool
+
+DIRECTORY_ROLES: Final = frozenset({"announce", "catalog", "directory", "presence"})
+"""Connections for what is not of one lane: who lives, what is served, which lanes there are."""
+
+
+def main_address(config: Config) -> RedisAddress:
+    """Say where everything is that no other URL names; raises `ConfigInvalid` if nowhere."""
+    url = config.redis.url
+    if url is None:
+        raise ConfigInvalid(
+            "redis.url is not set: name a Redis or Valkey in the config or in REDIS_URL, "
+            "or use `embedpool serve`, which brings one"
+        )
+    return RedisAddress(url.get_secret_value(), config.redis.ca_file)
+
+
+def lanes_address(config: Config) -> RedisAddress:
+    """Say where the lanes are."""
+    url = config.redis.lanes_url
+    return RedisAddress(url.get_secret_value(), config.redis.ca_file) if url else main_address(config)
+
+
+def jobs_address(config: Config) -> RedisAddress:
+    """Say where arq's jobs are."""
+    url = config.redis.jobs_url
+    return RedisAddress(url.get_secret_value(), config.redis.ca_file) if url else main_address(config)
+
+
+def lines(config: Config, process: str) -> Callable[[str], Line]:
+    """Make the maker of a process' connections: one for each role, named so in CLIENT LIST."""
+    main, lanes = main_address(config), lanes_address(config)
+
+    def line(role: str) -> Line:
+        address = main if role in DIRECTORY_ROLES else lanes
+        return Line(connection_pool(address, client_name=f"embedpool-{process}:{role}"))
+
+    return line

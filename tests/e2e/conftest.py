@@ -1,0 +1,101 @@
+"""One pool for every test that neither breaks it nor needs it broken, and callers' clients.
+
+Coroutine tests run on a loop of their own, within a bound that says which wait never ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+import pytest
+
+from e2e.models import config_of
+from e2e.pools import Pool, serving
+from e2e.store import Store, store_at
+from support.fake_provider import FakeProvider
+
+if TYPE_CHECKING:
+    from _pytest.python import Function
+
+TEST_PATIENCE_S: Final = 60.0
+FOREIGN: Final = ("EMBEDPOOL_", "LITELLM_", "OPENAI_", "REDIS_")
+FOREIGN_ENDINGS: Final = ("_API_KEY", "_API_BASE", "_PROXY", "_TOKEN")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: Function) -> bool | None:
+    """Await a test that is a coroutine function."""
+    test = pyfuncitem.obj
+    if not inspect.iscoroutinefunction(test):
+        return None
+    names = inspect.signature(test).parameters
+    asyncio.run(_bounded(test, {name: pyfuncitem.funcargs[name] for name in names}))
+    return True
+
+
+async def _bounded(test: Callable[..., Coroutine[Any, Any, None]], fixtures: Any) -> None:
+    async with asyncio.timeout(TEST_PATIENCE_S):
+        await test(**fixtures)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bare_environment() -> Iterator[None]:
+    """Nothing that the person who runs the tests has set up reaches a pool."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            upper = name.upper()
+            is_ours = upper.startswith("EMBEDPOOL_TEST_")
+            if (upper.startswith(FOREIGN) or upper.endswith(FOREIGN_ENDINGS)) and not is_ours:
+                patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session")
+def lasting_provider() -> Iterator[FakeProvider]:
+    """The provider behind `pool`; tests take `provider`."""
+    with FakeProvider.in_thread() as fake:
+        yield fake
+
+
+@pytest.fixture(scope="session")
+def pool(lasting_provider: FakeProvider) -> Iterator[Pool]:
+    """A pool of one worker that serves every model of `models`."""
+    with serving(config=config_of(lasting_provider)) as running:
+        yield running
+
+
+@pytest.fixture
+def provider(lasting_provider: FakeProvider) -> Iterator[FakeProvider]:
+    """The provider behind `pool`, well-behaved and without a memory of other tests."""
+    lasting_provider.behave()
+    lasting_provider.forget()
+    yield lasting_provider
+    lasting_provider.behave()
+
+
+@pytest.fixture
+def store(pool: Pool) -> Iterator[Store]:
+    """What `pool` has in its Valkey; quiet before the test and after it."""
+    with store_at(pool.store_url) as found:
+        found.wait_until_quiet()
+        yield found
+        found.wait_until_quiet()
+
+
+@pytest.fixture(scope="session")
+def plain_client() -> Iterator[httpx.Client]:
+    """A client of no particular pool: give it whole URLs."""
+    with httpx.Client(trust_env=False, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def client(pool: Pool, plain_client: httpx.Client) -> httpx.Client:
+    """A client of `pool`: give it paths."""
+    plain_client.base_url = httpx.URL(pool.url)
+    return plain_client

@@ -1,0 +1,45 @@
+"""The models of the tests' pool: each about one thing, with credentials of its own."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from support.fake_provider import FakeProvider
+from support.ports import free_port
+
+CANARY: Final = "sk-canary-5f0c2a9e7b"
+"""A provider's key that must be found nowhere."""
+
+
+def entry(name: str, model: str, api_base: str, *keys: str, **info: Any) -> dict[str, Any]:
+    """Write one entry of `model_list`."""
+    params: dict[str, Any] = {"model": model, "api_base": api_base}
+    if keys:
+        params["api_keys"] = list(keys)
+    return {"model_name": name, "litellm_params": params, "model_info": info}
+
+
+def openai_entry(name: str, fake: FakeProvider, *keys: str, **info: Any) -> dict[str, Any]:
+    """Write an entry for OpenAI's small model at `fake`; without keys it has one of its own."""
+    own = keys or (f"sk-{name}",)
+    return entry(name, "openai/text-embedding-3-small", fake.api_base, *own, **info)
+
+
+def config_of(fake: FakeProvider) -> dict[str, Any]:
+    """Write the configuration of the tests' pool in front of `fake`."""
+    nobody = f"http://127.0.0.1:{free_port()}/v1"
+    return {
+        "model_list": [
+            {"model_name": "wordllama", "litellm_params": {"model": "wordllama/wordllama"}},
+            # A server of one's own is not taken to read OpenAI's token ids unless it is said.
+            openai_entry("small", fake, native_token_ids=True),
+            entry("ada", "openai/text-embedding-ada-002", fake.api_base, "sk-ada"),
+            entry("vllm", "hosted_vllm/text-embedding-3-small", fake.api_base),
+            entry("gone", "openai/text-embedding-3-small", nobody, "sk-gone"),
+            openai_entry("canary", fake, CANARY),
+            openai_entry("rejected", fake),
+            openai_entry("throttled", fake, "sk-throttled-a", "sk-throttled-b"),
+            openai_entry("left", fake),
+        ],
+        "router_settings": {"model_group_alias": {"embeddings-please": "small"}},
+    }

@@ -1,0 +1,134 @@
+"""A caller that hangs up takes its unsent work along, and nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from embedpool_worker.marks import FRESH_FOR_S
+from integration.by_hand import Hand
+from integration.one_process import Embedder, Site, right, until
+
+if TYPE_CHECKING:
+    from support.valkey import RedisServer
+
+
+async def test_a_pack_nobody_has_seen_is_deleted_with_its_depth_and_recorded_as_zero(
+    valkey: RedisServer,
+) -> None:
+    async with Site(valkey.url) as site:
+        api = site.api()
+        answers = [api.post([text], tokens=5) for text in ("a", "b")]
+        await until(lambda: all(a.is_accepted for a in answers), "the pack is enqueued")
+
+        for answer in answers:
+            api.give_up(answer)
+
+        await until(site.is_quiet, "the pack is gone")
+        assert [(r.number, r.used, r.paid, r.waste, r.reason) for r in await site.ledger()] == [
+            (0, 0, 0, 0, "cancelled"),
+            (1, 0, 0, 0, "cancelled"),
+        ]
+
+
+async def test_one_job_of_an_unseen_pack_is_marked_and_the_other_is_answered(
+    valkey: RedisServer,
+) -> None:
+    async with Site(valkey.url) as site:
+        api, embedder = site.api(), Embedder()
+        unwanted, wanted = (api.post([text]) for text in ("unwanted", "wanted"))
+        await until(lambda: wanted.is_accepted, "the pack is enqueued")
+        stale_at = asyncio.get_running_loop().time() + FRESH_FOR_S
+        api.give_up(unwanted)
+        await until(site.has_marks, "the mark is set")
+        await until(lambda: asyncio.get_running_loop().time() > stale_at, "marks are worth reading")
+
+        site.worker(embedder)
+
+        assert [reply.vectors for reply in await wanted.done] == right(["wanted"])
+        await until(site.is_quiet, "nothing is left")
+        assert embedder.inputs == ["wanted"]
+        assert sorted((r.number, r.used, r.paid) for r in await site.ledger()) == [
+            (0, 0, 0),
+            (1, 2, 2),
+        ]
+
+
+async def test_a_job_given_up_while_it_waits_in_a_worker_is_never_sent(
+    valkey: RedisServer,
+) -> None:
+    async with Site(valkey.url) as site:
+        api, embedder = site.api(), Embedder()
+        embedder.gate.clear()
+        site.worker(embedder, max_items=1)
+        busy = [api.post([f"busy {n}"]) for n in range(8)]
+        await until(lambda: len(embedder.calls) == 8, "every slot is taken")
+        unwanted, wanted = (api.post([text]) for text in ("unwanted", "wanted"))
+        await until(lambda: site.has_pending(2), "the worker has leased them")
+
+        stale_at = asyncio.get_running_loop().time() + FRESH_FOR_S
+        api.give_up(unwanted)
+        await until(site.has_marks, "the mark is set")
+        await until(lambda: asyncio.get_running_loop().time() > stale_at, "marks are worth reading")
+        embedder.gate.set()
+
+        assert [reply.vectors for reply in await wanted.done] == right(["wanted"])
+        for answer in busy:
+            await answer.done
+        await until(site.is_quiet, "nothing is left")
+        assert "unwanted" not in embedder.inputs
+
+
+async def test_work_already_sent_is_billed_although_its_caller_has_gone(
+    valkey: RedisServer,
+) -> None:
+    async with Site(valkey.url) as site:
+        api, embedder = site.api(), Embedder()
+        embedder.gate.clear()
+        site.worker(embedder)
+        answer = api.post(["sent"])
+        await until(lambda: bool(embedder.calls), "the call is under way")
+
+        api.give_up(answer)
+        await until(site.has_marks, "the mark is set")
+        embedder.gate.set()
+
+        await until(site.is_quiet, "nothing is left")
+        assert [(r.used, r.paid) for r in await site.ledger()] == [(1, 1)]
+
+
+async def test_a_job_put_back_in_part_is_not_deleted_with_the_sums_of_its_whole_pack(
+    valkey: RedisServer,
+) -> None:
+    async with Site(valkey.url) as site:
+        api, hand = site.api(), Hand(site)
+        answers = [api.post([text]) for text in ("a", "bb")]
+        await until(lambda: all(a.is_accepted for a in answers), "the pack is enqueued")
+        (pack,) = await hand.take()
+        # Its reply is read by nobody yet when both callers hang up.
+        for answer in answers:
+            answer.done.cancel()
+        await hand.commit([pack.open[0]])
+        await hand.hand_back.untouched(pack.lane_class, [pack.entry_id])
+
+        for answer in answers:
+            api.give_up(answer)
+        await api.flushed()
+
+        assert await site.depth() == (1, 2, 0)
+        (again,) = await hand.take()
+        await hand.commit(list(again.open.values()))
+        await until(site.is_quiet, "nothing is left")
+
+
+async def test_a_request_given_up_before_it_leaves_never_reaches_redis(
+    valkey: RedisServer,
+) -> None:
+    async with Site(valkey.url) as site:
+        api = site.api()
+
+        api.give_up(api.post(["never"]))
+        await api.flushed()
+
+        assert await site.depth() == (0, 0, 0)
+        assert await site.call("XLEN", site.lane.ledger) == 1  # the probe's own

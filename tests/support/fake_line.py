@@ -1,0 +1,88 @@
+"""A Redis line that remembers what it was told and answers as the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from embedpool_shared.errors import QueueUnavailable
+
+if TYPE_CHECKING:
+    from embedpool_shared.scripts import Script
+
+AWAY = QueueUnavailable("Redis is not reachable", retry_after_s=1.0)
+
+
+@dataclass
+class Told:
+    """One command, or one script with its keys and arguments."""
+
+    at: float
+    what: str  # the command, or the script's first words
+    keys: list[str]
+    arguments: list[Any]
+
+
+@dataclass
+class FakeLine:
+    """Answers with `answer(told)`; what it returns or raises is Redis' word, after `takes_s`.
+
+    While `is_away` every command fails without reaching Redis; `loses_replies` lets the next so
+    many take effect and then fails.
+    """
+
+    answer: Callable[[Told], Any] = lambda _: None
+    takes_s: float = 0.0
+    is_away: bool = False
+    loses_replies: int = 0
+    told: list[Told] = field(default_factory=list)
+    is_closed: bool = False
+
+    async def call(self, *command: Any, patience_s: float = 5.0) -> Any:
+        del patience_s
+        return await self._exchange(Told(_now(), str(command[0]), [], list(command[1:])))
+
+    async def call_all(
+        self, commands: Sequence[tuple[Any, ...]], *, patience_s: float = 5.0
+    ) -> list[Any]:
+        return [await self.call(*command, patience_s=patience_s) for command in commands]
+
+    async def run(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Any],
+        *,
+        patience_s: float = 5.0,
+    ) -> Any:
+        del patience_s
+        return await self._exchange(Told(_now(), script.name, list(keys), list(arguments)))
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+    async def _exchange(self, told: Told) -> Any:
+        if self.is_away:
+            await asyncio.sleep(0)
+            raise AWAY
+        self.told.append(told)
+        await asyncio.sleep(self.takes_s)
+        answer = self.answer(told)
+        if asyncio.isfuture(answer):
+            answer = await answer
+        if isinstance(answer, Exception):
+            raise answer
+        if self.loses_replies:
+            self.loses_replies -= 1
+            raise AWAY
+        return answer
+
+    def told_of(self, what: str) -> list[Told]:
+        """All commands or scripts of one name."""
+        return [told for told in self.told if told.what == what]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
