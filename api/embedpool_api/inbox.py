@@ -64,6 +64,8 @@ class Inbox:
             for entry_id, fields in replies:
                 self._last = entry_id.decode()
                 self._settle(fields[1])
+            # Whoever was just answered goes first; asking for more can wait a moment.
+            await asyncio.sleep(0)
 
     async def _read(self) -> list[Any]:
         """Trim what was read, re-arm the TTL, and wait for more: one write, one round trip."""

@@ -26,6 +26,7 @@ from embedpool_shared.config import Config
 from embedpool_shared.config_exposure import refuse_exposure
 from embedpool_shared.config_file import load_config
 from embedpool_shared.lines import lines
+from embedpool_shared.memory import settle_memory
 from embedpool_shared.names import Names
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ def run(options: ApiOptions, environ: Mapping[str, str]) -> int:
             timeout_graceful_shutdown=max(1, round(options.grace_s)),
         )
     )
+    settle_memory()
     sockets = None if options.fd is None else [socket.socket(fileno=options.fd)]
     server.run(sockets=sockets)
     return 0 if server.started else 1

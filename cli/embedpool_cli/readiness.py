@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ GLANCE_S: Final = 0.2
 ANSWER_PATIENCE_S: Final = 3.0
 SAY_SO_AFTER_S: Final = (10.0, 60.0)
 MAX_REASON_CHARS: Final = 200
+CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +22,14 @@ class Front:
     """Our api as a caller on this machine sees it."""
 
     url: str
-    master_key: str | None = None
+    master_key: str | None = field(default=None, repr=False)
+    say_so_after_s: Sequence[float] = SAY_SO_AFTER_S
 
     async def until_ready(self, *, say: Callable[[str], None]) -> list[str]:
         """Return the models once all is up; after a while say what is missing."""
         loop = asyncio.get_running_loop()
         began_at = loop.time()
-        unsaid = list(SAY_SO_AFTER_S)
+        unsaid = list(self.say_so_after_s)
         while True:
             status, answer = await self.get("/readyz?deep=1")
             if status == 200:
@@ -42,7 +45,7 @@ class Front:
         try:
             async with asyncio.timeout(ANSWER_PATIENCE_S):
                 return await self._get(path)
-        except (OSError, TimeoutError, ValueError, TypeError, IndexError):
+        except (OSError, EOFError, ValueError, TypeError, IndexError, asyncio.LimitOverrunError):
             return 0, {}
 
     async def _get(self, path: str) -> tuple[int, dict[str, Any]]:
@@ -50,7 +53,9 @@ class Front:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         try:
             writer.write(self._request(path, parts.netloc))
-            head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = CONTENT_LENGTH.search(head)
+            body = await (reader.readexactly(int(length[1])) if length else reader.read())
         finally:
             writer.close()
         answer = json.loads(body)
@@ -59,7 +64,7 @@ class Front:
         return int(head.split(b" ", 2)[1]), answer
 
     def _request(self, path: str, host: str) -> bytes:
-        # HTTP/1.0, so that the answer comes in one piece and the connection ends behind it.
+        # HTTP/1.0, so that the answer comes in one piece.
         lines = [f"GET {path} HTTP/1.0", f"host: {host}", "connection: close"]
         if self.master_key:
             lines.append(f"authorization: Bearer {self.master_key}")

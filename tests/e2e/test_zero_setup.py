@@ -38,7 +38,7 @@ def nearness(one: bytes, other: bytes) -> float:
     return float(np.frombuffer(one, "<f4") @ np.frombuffer(other, "<f4"))
 
 
-@pytest.mark.parametrize("model", ["wordllama", "local", "default", "Word-Llama"])
+@pytest.mark.parametrize("model", ["wordllama", "local", "default", "LOCAL"])
 def test_the_first_vector_has_256_dimensions_and_unit_length(
     client: httpx.Client, model: str
 ) -> None:

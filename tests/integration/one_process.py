@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
+
+from redis.asyncio.connection import ConnectionPool
 
 from embedpool_api.lanes import Lanes
 from embedpool_api.outbox import QueueBounds
@@ -21,7 +24,7 @@ from embedpool_shared.jobs import (
     records_from,
 )
 from embedpool_shared.names import GROUP, Names
-from embedpool_shared.redis import Line, RedisAddress, connection_pool
+from embedpool_shared.redis import Line, RedisAddress, RedisRefused, connection_pool
 from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Adapter, Deployment
 from embedpool_worker.pool import Pool, PoolParts, PoolSettings
@@ -190,6 +193,7 @@ class Site:
         self._url = url
         self._ca_file = ca_file
         self._lines: list[Line] = []
+        self._pools: list[ConnectionPool] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._turn = asyncio.Lock()
 
@@ -208,6 +212,8 @@ class Site:
         ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         for line in self._lines:
             await line.close()
+        for pool in self._pools:
+            await pool.disconnect()
         await asyncio.sleep(0)
         failures = [e for e in ended if isinstance(e, Exception)]
         if failures and error is None:
@@ -219,6 +225,13 @@ class Site:
         line = kind(connection_pool(address, client_name=f"t-{role}"))
         self._lines.append(line)
         return line
+
+    def pool(self, role: str) -> ConnectionPool:
+        """Describe connections for a library that makes its own."""
+        address = RedisAddress(self._url, self._ca_file)
+        pool = connection_pool(address, client_name=f"t-{role}")
+        self._pools.append(pool)
+        return pool
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task until the site is left."""
@@ -266,9 +279,14 @@ class Site:
         return WorkerSide(self, Pool(settings, parts), worker_id)
 
     async def call(self, *command: Any) -> Any:
-        """Ask the server."""
+        """Ask the server; it may have been away since the last question."""
         async with self._turn:
-            return await self._own.call(*command)
+            try:
+                return await self._own.call(*command)
+            except RedisRefused:
+                raise
+            except QueueUnavailable:
+                return await self._own.call(*command)
 
     async def depth(self) -> tuple[int, int, int]:
         """Items, bytes and tokens that the lane counts as waiting."""
@@ -310,11 +328,42 @@ class Site:
         """Tell whether exactly so many interactive entries are leased."""
         return await self.pending() == count
 
+    async def holds_anything(self, consumer: str) -> bool:
+        """Tell whether this consumer has leases."""
+        return await self.pending(consumer) > 0
+
+    async def holds_nothing(self, consumer: str) -> bool:
+        """Tell whether this consumer has no leases."""
+        return not await self.holds_anything(consumer)
+
     async def consumers(self) -> list[str]:
         """Who the interactive stream's group knows."""
         stream = self.lane.stream(LaneClass.INTERACTIVE)
         found = await self.call("XINFO", "CONSUMERS", stream, GROUP)
         return [dict(zip(flat[::2], flat[1::2], strict=True))[b"name"].decode() for flat in found]
+
+    async def has_consumers(self, names: set[str]) -> bool:
+        """Tell whether the group knows exactly these."""
+        return await self.has_group() and set(await self.consumers()) == names
+
+    async def commands_by_process(self) -> Counter[str]:
+        """How many commands each process' living connections have sent, by the first part of their name."""
+        counts: Counter[str] = Counter()
+        for line in (await self.call("CLIENT", "LIST")).decode().splitlines():
+            client = dict(pair.split("=", 1) for pair in line.split(" "))
+            counts[client["name"].removeprefix("t-").partition("-")[0]] += int(client["tot-cmds"])
+        return counts
+
+    async def has_presence(self, count: int) -> bool:
+        """Tell whether exactly so many processes have said that they live."""
+        return int(await self.call("ZCARD", self.names.alive)) == count
+
+    async def has_group(self) -> bool:
+        """Tell whether the interactive stream has its group."""
+        try:
+            return bool(await self.consumers() is not None)
+        except QueueUnavailable:
+            return False
 
     async def has_marks(self) -> bool:
         """Tell whether any pack of the lane has bits set."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from embedpool_shared.errors import QueueUnavailable
@@ -27,7 +28,7 @@ class Told:
 
 @dataclass
 class FakeLine:
-    """Answers with `answer(told)`; what it returns or raises is Redis' word, after `takes_s`.
+    """Answers with `answer(told)`, awaited if need be, after `takes_s`; an exception is raised.
 
     While `is_away` every command fails without reaching Redis; `loses_replies` lets the next so
     many take effect and then fails.
@@ -70,7 +71,7 @@ class FakeLine:
         self.told.append(told)
         await asyncio.sleep(self.takes_s)
         answer = self.answer(told)
-        if asyncio.isfuture(answer):
+        if isawaitable(answer):
             answer = await answer
         if isinstance(answer, Exception):
             raise answer

@@ -285,17 +285,23 @@ def _answered(job: HeldJob, dims: int, trace: CallTrace, *, began_at: float) -> 
         return _failed(job, ProviderFailed(f"[{trace.provider}] vectors of different lengths"))
     blob = vectors[0] if len(vectors) == 1 else b"".join(vectors)
     queue_ms = round(max(0.0, began_at - job.pack.arrived_at) * 1_000, 3)
-    reply = JobReply(job.job.number, blob, dims, job.used_tokens, queue_ms, trace)
+    reply = JobReply(job.job.number, blob, dims, _used(job), queue_ms, trace)
     return Ending(job, reply, _record(job, trace.provider))
 
 
 def _failed(job: HeldJob, error: EmbedPoolError) -> Ending:
     reply = JobReply(job.job.number, b"", 0, 0, error=wire_error(error))
-    return Ending(job, reply, _record(job, "", reason=type(error).__name__))
+    reason = "cancelled" if job.is_cancelled else type(error).__name__
+    return Ending(job, reply, _record(job, "", reason=reason))
+
+
+def _used(job: HeldJob) -> int:
+    """The api's own count where it made one: ids count as themselves, whatever text they became."""
+    return job.job.tokens or job.used_tokens
 
 
 def _record(job: HeldJob, provider: str, *, reason: str = "") -> LedgerRecord:
-    used = 0 if reason else job.used_tokens
+    used = 0 if reason else _used(job)
     saved, waste = saved_and_wasted(used, job.paid_tokens)
     return LedgerRecord(
         pack_id=job.pack.pack_id,

@@ -22,6 +22,7 @@ from embedpool_shared.config_file import LoadedConfig, load_config
 from embedpool_shared.errors import QueueUnavailable
 from embedpool_shared.jobs import LaneClass, MergeKey
 from embedpool_shared.lines import jobs_address, lines, main_address
+from embedpool_shared.memory import settle_memory
 from embedpool_shared.names import Names
 from embedpool_shared.presence import WORKER, Presence, Seen
 from embedpool_shared.redis import connection_pool
@@ -155,6 +156,7 @@ class WorkerProcess:
         """Serve until asked to stop; raises what any part raised."""
         try:
             await self._warm()
+            settle_memory()
             async with asyncio.TaskGroup() as tasks:
                 beside = [
                     tasks.create_task(self._presence.run()),

@@ -1,4 +1,4 @@
-"""Tests of processes run on a loop of their own, within a bound that says which wait never ended."""
+"""Async tests run on a loop of their own, within a bound that says which wait never ended."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 
 import pytest
+
 from embedpool_cli.arguments import parsed
 
 
@@ -39,11 +40,11 @@ def test_litellms_name_for_the_number_of_workers_works_too() -> None:
 def test_host_and_port_come_from_the_environment_unless_a_flag_says_otherwise(
     command: str,
 ) -> None:
-    environ = {"EMBEDPOOL_HOST": "0.0.0.0", "EMBEDPOOL_PORT": "8000"}
+    environ = {"EMBEDPOOL_HOST": "0.0.0.0", "EMBEDPOOL_PORT": "8000"}  # noqa: S104
 
     options = read(command, "--port", "9000", environ=environ)
 
-    assert (options.host, options.port) == ("0.0.0.0", 9000)
+    assert (options.host, options.port) == ("0.0.0.0", 9000)  # noqa: S104
     assert read(command, environ=environ).port == 8000
 
 

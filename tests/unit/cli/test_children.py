@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from embedpool_cli.children import Child, Launch, child_command, end, how_it_ended
 from support.processes import wait_until
 from unit.cli.stories import Story

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from embedpool_cli.data_directory import LOCK, ClaimedDirectory, data_directory
 from embedpool_shared.errors import ConfigInvalid
 

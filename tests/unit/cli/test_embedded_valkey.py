@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from embedpool_cli.children import Child, end
 from embedpool_cli.data_directory import ClaimedDirectory
 from embedpool_cli.embedded_valkey import EmbeddedValkey, embedded_valkey
@@ -90,14 +91,16 @@ async def test_it_is_set_up_for_work_that_must_not_be_lost(
 
 
 async def test_its_files_are_its_owners_alone_wherever_they_are(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-
     async with started(tmp_path) as (server, _):
         await asked(server, "SET", "name", "a caller's text")
 
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert any(path.name.endswith(".aof") for path in files)
-    assert all(path.stat().st_mode & 0o077 == 0 for path in files)
+    modes = modes_of_files(tmp_path)
+    assert any(name.endswith(".aof") for name in modes)
+    assert all(mode & 0o077 == 0 for mode in modes.values())
+
+
+def modes_of_files(directory: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode for path in directory.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("name", ["with space", "100%", "a#b?c", "ü"])

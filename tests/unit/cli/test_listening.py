@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+
 from embedpool_cli.listening import base_url, listening_socket
 from embedpool_shared.errors import ConfigInvalid
 
@@ -49,7 +50,7 @@ def test_an_address_that_is_not_ours_is_refused_by_name(host: str) -> None:
     [
         ("127.0.0.1", "http://127.0.0.1:4000"),
         ("localhost", "http://localhost:4000"),
-        ("0.0.0.0", "http://127.0.0.1:4000"),
+        ("0.0.0.0", "http://127.0.0.1:4000"),  # noqa: S104
         ("", "http://127.0.0.1:4000"),
         ("::", "http://[::1]:4000"),
         ("::1", "http://[::1]:4000"),

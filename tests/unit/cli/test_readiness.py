@@ -3,9 +3,10 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
-from embedpool_cli import readiness
+
 from embedpool_cli.readiness import Front
 from support.http_server import Head, HttpServer, Response
 
@@ -68,16 +69,18 @@ async def test_it_comes_as_a_caller_on_this_machine() -> None:
 
 
 async def test_with_a_master_key_it_shows_it() -> None:
-    async with front_of(Api(key="schlüssel"), "schlüssel") as front:
+    on_the_wire = "schlüssel".encode().decode("latin-1")
+
+    async with front_of(Api(key=on_the_wire), "schlüssel") as front:
         assert await front.until_ready(say=print) == ["a", "b", "openai/*"]
 
 
-async def test_what_is_missing_is_said_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "SAY_SO_AFTER_S", (0.0,))
+async def test_what_is_missing_is_said_after_a_while() -> None:
     said: list[str] = []
 
     async with front_of(Api(refusals=2)) as front:
-        await front.until_ready(say=said.append)
+        hasty = replace(front, say_so_after_s=(0.0,))
+        await hasty.until_ready(say=said.append)
 
     assert len(said) == 1
     assert "no worker lives" in said[0]

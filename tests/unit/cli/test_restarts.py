@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from embedpool_cli.restarts import LONG_LIFE_S, MAX_APART_S, pause_before_restart_s
 from hypothesis import given
 from hypothesis import strategies as st
+
+from embedpool_cli.restarts import LONG_LIFE_S, MAX_APART_S, pause_before_restart_s
 
 lives = st.lists(st.floats(0, 100), min_size=1)
 

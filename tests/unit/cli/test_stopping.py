@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+
 from embedpool_cli.stopping import SAME_KEYSTROKE_S, StopSignals
 from support.virtual_time import in_virtual_time
 

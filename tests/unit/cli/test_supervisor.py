@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+
 from embedpool_cli.children import Child, Launch
 from embedpool_cli.stopping import StopSignals
 from embedpool_cli.supervisor import Role, Supervisor
@@ -26,21 +27,26 @@ class Run:
     def __init__(self, roles: Sequence[Role]) -> None:
         self.signals = StopSignals()
         self.said: list[str] = []
+        self.has_said = asyncio.Event()
         self.is_up = asyncio.Event()
-        self.events: list[str] = []
+        self.is_stopping = asyncio.Event()
         self.lives_s: list[float] = []
-        supervisor = Supervisor(roles, say=self.said.append, pause_s=self._no_pause)
+        supervisor = Supervisor(roles, say=self._say, pause_s=self._no_pause)
         self.task = asyncio.create_task(
             supervisor.run(
                 self.signals,
                 when_up=self._come_up,
-                before_stop=lambda: self.events.append("before stop"),
+                before_stop=self.is_stopping.set,
             )
         )
 
     def _no_pause(self, lives_s: Sequence[float]) -> float:
         self.lives_s = list(lives_s)
         return 0.0
+
+    def _say(self, text: str) -> None:
+        self.said.append(text)
+        self.has_said.set()
 
     async def _come_up(self) -> None:
         self.is_up.set()
@@ -96,8 +102,7 @@ async def test_the_role_hears_of_a_death_before_the_next_process_starts() -> Non
         teller = story.teller("worker", "SIGTERM")
         async with running(role("worker", launch, on_death=on_death)) as run:
             os.kill(await story.pid_of("worker"), signal.SIGKILL)
-            while not run.said:
-                await asyncio.sleep(0)
+            await run.has_said.wait()
             assert launches == ["worker-0"]
 
             is_handed_over.set()
@@ -145,7 +150,7 @@ async def test_a_clean_stop_ends_the_roles_one_after_the_other_last_one_first() 
             run.signals.stop.set()
 
             assert await run.code() == 0
-            assert run.events == ["before stop"]
+            assert run.is_stopping.is_set()
         assert await story.rest() == ["api SIGTERM", "worker SIGTERM", "store SIGTERM"]
 
 
@@ -212,8 +217,7 @@ async def test_a_second_ctrl_c_ends_everything_at_once() -> None:
         async with running(store, stuck) as run:
             assert sorted([(await story.line())[:2], (await story.line())[:2]]) == ["st", "x "]
             run.signals.stop.set()
-            while not run.events:
-                await asyncio.sleep(0)
+            await run.is_stopping.wait()
             run.signals.at_once.set()
 
             assert await run.code() == 130

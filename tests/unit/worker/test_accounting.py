@@ -70,7 +70,8 @@ def test_over_a_call_used_and_waste_are_paid_and_saved(
     saved, waste = sum(s for s, _ in columns), sum(w for _, w in columns)
     assert used + waste == paid + saved
     assert total_tokens is None or paid == total_tokens
-    assert all(one.used == counted[where.index(w)].used for one, w in zip(counted, where, strict=True))
+    first = [counted[where.index(place)] for place in where]
+    assert [one.used for one in counted] == [one.used for one in first]
     if exact is not None:
         assert [one.used for one in counted] == [exact[place] for place in where]
 

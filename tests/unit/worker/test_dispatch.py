@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from embedpool_shared.errors import (
     CapExceeded,
@@ -218,6 +219,7 @@ def test_token_arrays_count_their_ids() -> None:
 
 def test_a_count_of_the_adapters_is_believed() -> None:
     class Counting(FakeProvider):
+        @override
         async def embed(self, call: ProviderCall) -> ProviderAnswer:
             answer = await super().embed(call)
             return ProviderAnswer(answer.vectors, DIMS, "theirs", 8, item_tokens=[6, 2])
@@ -231,6 +233,7 @@ def test_a_count_of_the_adapters_is_believed() -> None:
 
 def test_what_was_paid_for_a_job_that_had_failed_meanwhile_is_waste() -> None:
     class SlowWhenPaid(FakeProvider):
+        @override
         async def embed(self, call: ProviderCall) -> ProviderAnswer:
             await asyncio.sleep(1.0 if call.inputs == ["paid"] else 0.0)
             return await super().embed(call)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from embedpool_shared.errors import KeyRejected, ProviderUnavailable
 from embedpool_shared.jobs import Input, LaneClass, MergeKey
-from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Deployment
 from embedpool_worker.held import HeldPack
 from embedpool_worker.keyring import KeyHealth
@@ -168,8 +167,14 @@ def test_at_most_as_many_calls_as_slots_are_in_flight() -> None:
 
 
 def test_no_call_mixes_merge_keys() -> None:
-    merges = [MergeKey("m"), MergeKey("m", 64), MergeKey("m", params='{"task":"x"}'),
-              MergeKey("m", scope="team"), MergeKey("n"), MergeKey("m", provider="azure")]  # fmt: skip
+    merges = [
+        MergeKey("m"),
+        MergeKey("m", 64),
+        MergeKey("m", params='{"task":"x"}'),
+        MergeKey("m", scope="team"),
+        MergeKey("n"),
+        MergeKey("m", provider="azure"),
+    ]
 
     async def run() -> Bench:
         async with bench(slots=2) as on:
@@ -199,6 +204,21 @@ def test_bulk_rides_along_when_it_costs_little() -> None:
     on = in_virtual_time(run())
 
     assert on.provider.batches == [["first"], ["i" * 300, "b" * 3]]
+
+
+def test_bulk_that_rode_along_while_it_lingered_leaves_no_loop_behind() -> None:
+    async def run() -> Bench:
+        async with bench(provider=FakeProvider(takes_s=1.0)) as on:
+            await arrive(on, ["first"], lane_class=BULK)
+            await asyncio.sleep(0.001)
+            await arrive(on, ["b" * 3], lane_class=BULK)
+            await arrive(on, ["i" * 300])
+        return on
+
+    on = in_virtual_time(run())
+
+    assert on.provider.batches == [["first"], ["i" * 300, "b" * 3]]
+    assert on.committer.kinds() == [""] * 3
 
 
 def test_interactive_never_rides_along_with_bulk() -> None:
@@ -340,6 +360,33 @@ def test_a_lane_that_was_cleared_sends_nothing_more() -> None:
 
     assert on.provider.batches == [["first"]]
     assert on.permits.keys_of(on.deployments)[0].in_flight == 0
+
+
+def test_a_lane_cleared_while_items_linger_sends_nothing_more() -> None:
+    async def run() -> Bench:
+        async with bench(provider=FakeProvider(takes_s=1.0)) as on:
+            await arrive(on, ["first"])
+            await asyncio.sleep(0.001)
+            await arrive(on, ["lingers"])
+            await asyncio.sleep(LINGER_S / 2)
+            on.lane.clear()
+        return on
+
+    assert in_virtual_time(run()).provider.batches == [["first"]]
+
+
+def test_two_jobs_of_one_pack_under_different_merge_keys_wait_apart() -> None:
+    async def run() -> tuple[Bench, HeldPack]:
+        async with bench() as on:
+            pack = pack_of(["a"], ["b"], ["c"], at=now())
+            pack.open[1].merge = MergeKey("m", 64)
+            on.admit(pack)
+        return on, pack
+
+    on, pack = in_virtual_time(run())
+
+    assert sorted(map(str, on.provider.batches)) == ["['a', 'c']", "['b']"]
+    assert on.committer.is_right(pack)
 
 
 # No key

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,7 +91,7 @@ def test_a_batch_ends_only_where_the_next_item_would_not_fit(
 ) -> None:
     batches = sent(waiting_for(*jobs), caps)
 
-    for batch, following in zip(batches, batches[1:], strict=False):
+    for batch, following in pairwise(batches):
         together = Waiting()
         for item in [*batch, following[0]]:
             together.append(item)

@@ -1,0 +1,197 @@
+"""How a site may be set up: prefixes, TLS, a user with few rights, wrong credentials, a Sentinel."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import pytest
+import redis
+
+from embedpool_api.observer import Observer
+from embedpool_shared.errors import ConfigInvalid, QueueUnavailable
+from embedpool_shared.presence import WORKER, Presence
+from embedpool_shared.redis import AccessDenied, RedisAddress, connection_pool
+from embedpool_worker.handover import hand_over
+from embedpool_worker.maintenance import Housekeeper, maintenance_worker, run_maintenance
+from integration.one_process import MODEL, Embedder, Site, right, until
+from support.ports import free_port
+from support.tls import make_tls_files
+from support.tools import tool
+from support.valkey import RedisServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+COMMANDS: Final = (
+    "+client|setname +ping +select +info +time +evalsha +eval "
+    "+get +mget +set +del +exists +pexpire +pttl +setbit +getbit +keys "
+    "+hget +hmget +hset +hincrby +sadd "
+    "+zadd +zrem +zcard +zrange +zrangebyscore +zremrangebyscore +zscore "
+    "+xadd +xdel +xlen +xrange +xtrim +xread +xreadgroup +xack +xpending +xclaim +xautoclaim "
+    "+xgroup|create +xgroup|delconsumer +xinfo|consumers "
+)
+"""What embedpool needs of Redis."""
+ARQ_COMMANDS: Final = "+multi +exec +watch +unwatch +psetex +setex +incr +zcount +expire "
+"""What the maintenance jobs need besides."""
+
+
+@pytest.fixture(scope="module")
+def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RedisServer, Path]]:
+    """Debian's Redis with TLS and a user that may do what embedpool does, under its prefix."""
+    files = make_tls_files(tmp_path_factory.mktemp("tls"))
+    server = RedisServer(
+        binary=tool("redis-server", package="redis-server"),
+        tls=files,
+        users=[
+            f"pool on >secret ~acl:* ~arq:* resetchannels -@all {COMMANDS}{ARQ_COMMANDS}",
+            "admin on >root ~* &* +@all",
+        ],
+    )
+    with server:
+        yield server, files.ca
+
+
+@pytest.fixture
+def admin(tls_server: tuple[RedisServer, Path]) -> Iterator[redis.Redis]:
+    """Somebody who may do everything there, after deleting everything there."""
+    server, _ = tls_server
+    with redis.Redis(
+        unix_socket_path=str(server.socket_path), username="admin", password="root"
+    ) as client:
+        client.execute_command("FLUSHALL")
+        client.execute_command("ACL", "LOG", "RESET")
+        yield client
+
+
+def url_of(server: RedisServer, *, user: str = "pool", password: str = "secret") -> str:
+    """The server over TLS."""
+    return f"rediss://{user}:{password}@127.0.0.1:{server.tls_port}/0"
+
+
+async def test_two_pools_of_different_prefixes_on_one_server_never_meet(
+    valkey: RedisServer,
+) -> None:
+    async with Site(valkey.url, prefix="one") as one, Site(valkey.url, prefix="two") as two:
+        sites = (one, two)
+        embedders = [Embedder(), Embedder()]
+        for site, embedder in zip(sites, embedders, strict=True):
+            site.worker(embedder)
+        apis = [site.api() for site in sites]
+
+        for api, text in zip(apis, ("first", "second"), strict=True):
+            assert await api.ask(text) == right([text])
+
+        assert [embedder.inputs for embedder in embedders] == [["first"], ["second"]]
+        names = {name.partition(b":")[0] for name in await one.call("KEYS", "*")}
+        assert names == {b"one", b"two"}
+
+
+async def test_a_user_with_few_rights_serves_a_whole_pool_over_tls(
+    tls_server: tuple[RedisServer, Path], admin: redis.Redis
+) -> None:
+    server, ca_file = tls_server
+    async with Site(url_of(server), prefix="acl", ca_file=str(ca_file)) as site:
+        api, embedder = site.api(), Embedder()
+        worker = site.worker(embedder, lease_s=0.2)
+        observer = Observer(
+            site.names,
+            lambda role: site.line(f"a1-{role}"),
+            api_id="a1",
+            on_forgotten=api.lanes.repeat_all,
+            spawn=site.spawn,
+        )
+        presence = Presence(
+            site.line("p"), site.names, WORKER + worker.worker_id, on_seen=lambda seen: None
+        )
+        housekeeper = Housekeeper(site.line("tidy"), site.line("directory"), site.names)
+        ran = asyncio.Event()
+
+        async def tidy() -> None:
+            await housekeeper.tidy(frozenset())
+            ran.set()
+
+        site.spawn(observer.run())
+        chores = maintenance_worker(site.pool("arq"), site.names, tidy)
+        site.spawn(run_maintenance(lambda: chores))
+
+        assert await api.ask("a") == right(["a"])
+        assert (await presence.beat()).workers == {WORKER + worker.worker_id}
+        await chores.pool.enqueue_job(f"{site.names.maintenance}:tidy")
+        embedder.gate.clear()
+        unwanted = api.post(["unwanted"], ["wanted"])
+        await until(lambda: unwanted.is_accepted, "it is accepted")
+        api.give_up(unwanted)
+        await api.flushed()
+        embedder.gate.set()
+        await hand_over(site.line("supervisor"), site.names, consumer="nobody")
+        await housekeeper.tidy(frozenset({worker.worker_id}))
+        await worker.stop()
+
+    refused = [(entry["reason"], entry["object"]) for entry in admin.acl_log()]
+    assert refused == []
+
+
+@pytest.mark.usefixtures("admin")
+async def test_a_lane_serves_on_redis_seven_as_on_valkey(
+    tls_server: tuple[RedisServer, Path],
+) -> None:
+    server, ca_file = tls_server
+    async with Site(url_of(server), prefix="acl", ca_file=str(ca_file)) as site:
+        site.worker(Embedder())
+        api = site.api("a7")
+
+        assert await api.ask("no count of tokens") == right(["no count of tokens"])
+        await until(site.is_quiet, "nothing is left")
+
+
+@pytest.mark.parametrize(
+    ("user", "password"),
+    [pytest.param("pool", "wrong", id="password"), pytest.param("nobody", "secret", id="user")],
+)
+async def test_wrong_credentials_are_named_as_such(
+    tls_server: tuple[RedisServer, Path], user: str, password: str
+) -> None:
+    server, ca_file = tls_server
+    url = url_of(server, user=user, password=password)
+    async with Site(url, ca_file=str(ca_file)) as site:
+        with pytest.raises(AccessDenied) as denial:
+            await site.call("PING")
+
+    assert password not in str(denial.value)
+
+
+async def test_a_name_outside_the_users_rights_is_denied(
+    tls_server: tuple[RedisServer, Path],
+) -> None:
+    server, ca_file = tls_server
+    async with Site(url_of(server), prefix="other", ca_file=str(ca_file)) as site:
+        with pytest.raises(AccessDenied):
+            await site.call("XLEN", site.names.lanes)
+
+
+async def test_a_certificate_nobody_vouches_for_is_refused(
+    tls_server: tuple[RedisServer, Path],
+) -> None:
+    server, _ = tls_server
+    async with Site(url_of(server), prefix="acl") as site:
+        with pytest.raises(QueueUnavailable):
+            await site.call("PING")
+
+
+async def test_a_certificate_for_another_host_is_refused(
+    tls_server: tuple[RedisServer, Path],
+) -> None:
+    server, ca_file = tls_server
+    url = url_of(server).replace("127.0.0.1", "127.0.0.2")
+    async with Site(url, prefix="acl", ca_file=str(ca_file)) as site:
+        with pytest.raises(QueueUnavailable):
+            await site.call("PING")
+
+
+async def test_an_address_that_is_none_is_refused_without_its_password() -> None:
+    with pytest.raises(ConfigInvalid) as refusal:
+        connection_pool(RedisAddress("http://user:hidden@host/0"), client_name="t")
+
+    assert "hidden" not in str(refusal.value)
