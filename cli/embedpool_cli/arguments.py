@@ -98,6 +98,7 @@ def _add_config(command: argparse.ArgumentParser) -> None:
 def _add_identity(command: argparse.ArgumentParser) -> None:
     command.add_argument("--id", help=argparse.SUPPRESS)
     command.add_argument("--grace-s", type=float, default=DEFAULT_GRACE_S, help=argparse.SUPPRESS)
+    command.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
 
 
 def _add_address(command: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TextIO
 
 from embedpool_cli.masking import bare_address, masked
 from embedpool_shared.config_env import Setting, our_settings
-from embedpool_shared.config_file import load_config
 from embedpool_shared.config_notices import Notice, NoticeKind
 from embedpool_shared.errors import ConfigInvalid
-from embedpool_worker.catalogue import catalogue, unserved_names
 from embedpool_worker.deployments import Adapter
-from embedpool_worker.fleet import LOCAL_MODEL, build_fleet
-from embedpool_worker.model_names import KnownModels
-from embedpool_worker.providers.model_modes import other_modes
-from embedpool_worker.providers.price_map import price_map
+from embedpool_worker.fleet import LOCAL_MODEL
+from embedpool_worker.understanding import understood
 
 if TYPE_CHECKING:
     from embedpool_shared.catalog import Catalog, ModelCard
@@ -49,12 +44,8 @@ def check(path: str | None, environ: Mapping[str, str], out: TextIO) -> int:
 
 
 def _report(path: str | None, environ: Mapping[str, str]) -> Iterator[str]:
-    loaded = load_config(path, environ)
-    known = KnownModels(price_map(), other_modes())
-    has_local_model = importlib.util.find_spec("wordllama") is not None
-    fleet = build_fleet(loaded, known, environ, has_local_model=has_local_model)
-    catalog = catalogue(loaded, fleet)
-    notices = (*loaded.notices, *fleet.notices, *unserved_names(loaded, fleet))
+    found = understood(path, environ)
+    loaded, fleet, catalog, notices = found.loaded, found.fleet, found.catalog, found.notices
     yield f"{loaded.path or 'no file, environment only'}: good"
     yield from _titled("Models", _models(loaded, fleet, catalog))
     yield from _titled("Any other name", _wildcards(fleet, catalog))

@@ -96,6 +96,7 @@ def _worker(options: Namespace, environ: Mapping[str, str]) -> int:
         config_path=options.config,
         worker_id=options.id or fresh_id("worker"),
         grace_s=options.grace_s,
+        says_notices=not options.supervised,
     )
     return run(run_options, environ)
 

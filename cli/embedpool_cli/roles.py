@@ -48,6 +48,7 @@ def _worker_role(plan: Plan) -> Role:
     def launch() -> Launch:
         worker_id = fresh_id("worker")
         flags = [*_config_flag(plan), "--id", worker_id, "--grace-s", str(WORKER_GRACE_S)]
+        flags.append("--supervised")
         return Launch(
             process_id=worker_id,
             command=plan.command("worker", *flags),

@@ -20,7 +20,7 @@ from embedpool_cli.roles import roles
 from embedpool_cli.stopping import StopSignals
 from embedpool_cli.supervisor import Say, Supervisor
 from embedpool_shared.config_exposure import refuse_exposure
-from embedpool_shared.config_file import load_config
+from embedpool_worker.understanding import understood
 
 
 def serve(options: ServeOptions, environ: Mapping[str, str], *, say: Say, announce: Say) -> int:
@@ -28,9 +28,12 @@ def serve(options: ServeOptions, environ: Mapping[str, str], *, say: Say, announ
 
     `announce` gets the one text people wait for, `say` what they may want to know beside it.
     """
-    config = load_config(options.config_path, environ).config
+    found = understood(options.config_path, environ)
+    config = found.loaded.config
     allow = options.allow_weak_master_key
     refuse_exposure(config, options.host, allow_weak_master_key=allow)
+    for notice in found.notices:
+        say(f"{notice.kind}: {notice.path}: {notice.reason}")
     with listening_socket(options.host, options.port) as listener:
         plan = Plan(options=options, config=config, environ=environ, listener=listener, say=say)
         with _with_store(plan) as complete:

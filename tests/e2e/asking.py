@@ -62,9 +62,7 @@ def float32_of(embedding: str | Sequence[float]) -> bytes:
     return np.asarray(embedding, "<f4").tobytes()
 
 
-def right(
-    inputs: Sequence[Input], *, dims: int = DIMS, upstream: str = UPSTREAM
-) -> list[bytes]:
+def right(inputs: Sequence[Input], *, dims: int = DIMS, upstream: str = UPSTREAM) -> list[bytes]:
     """The vectors the fake provider has for these inputs."""
     return [vector_of(one, dims, upstream) for one in inputs]
 

@@ -14,6 +14,8 @@ from e2e.asking import UPSTREAM, Answer, Caller, asked, callers
 from support.vectors import vector_of
 
 _GLANCE_S: Final = 0.01
+_PAUSE_S: Final = 0.1
+"""A caller who was refused comes back a moment later."""
 
 
 @dataclass(slots=True)
@@ -30,9 +32,20 @@ class History:
         """The longest wait."""
         return max(answer.took_s for _, answer in self.ended)
 
+    @property
     def refused(self) -> list[Answer]:
         """The answers that are errors."""
         return [answer for _, answer in self.ended if answer.status != 200]
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """How often each error was given."""
+        return Counter(f"{answer.status} {answer.error}" for answer in self.refused)
+
+    def has_ended(self, begun: int) -> bool:
+        """Tell whether the first so many requests have all ended."""
+        first = {text_of(number) for number in range(begun)}
+        return len(first & {text for text, _ in self.ended}) == begun
 
     def check(self) -> None:
         """Every request ended once, and every vector belongs to its text."""
@@ -47,23 +60,29 @@ class History:
                 assert answer.error["message"]
 
 
+def text_of(number: int) -> str:
+    """What the request of this number asks for."""
+    return f"text {number} under load"
+
+
 @asynccontextmanager
-async def load(
-    url: str, model: str, *, callers_count: int, dims: int
-) -> AsyncIterator[History]:
+async def load(url: str, model: str, *, callers_count: int, dims: int) -> AsyncIterator[History]:
     """Ask for one text after the other on so many connections while the context lasts.
 
     Leaving it waits for every answer still owed.
     """
     history = History(model, dims)
-    texts = (f"text {number} under load" for number in count())
+    texts = map(text_of, count())
     is_over = asyncio.Event()
 
     async def keep_asking(caller: Caller) -> None:
         while not is_over.is_set():
             text = next(texts)
             history.begun += 1
-            history.ended.append((text, await caller.ask(asked(model, text))))
+            answer = await caller.ask(asked(model, text))
+            history.ended.append((text, answer))
+            if answer.status != 200:
+                await asyncio.sleep(_PAUSE_S)
 
     async with callers(callers_count, url) as connected, asyncio.TaskGroup() as tasks:
         for caller in connected:

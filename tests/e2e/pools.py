@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from e2e.store import store_at
 from support.ports import free_port
 from support.processes import Member, Program, embedpool
 
@@ -106,9 +107,12 @@ class Fleet:
         api.wait_for_ok(f"{self.url}/readyz")
         return api
 
-    def worker(self) -> Program:
-        """Start a worker; it serves once `wait_until_served` returns."""
-        return self._start("worker")
+    def worker(self, name: str) -> Program:
+        """Start a worker under this name and wait until it says in Redis that it lives."""
+        worker = self._start("worker", "--id", name)
+        with store_at(self.store_url) as store:
+            worker.wait_until(lambda: name in store.alive(), patience_s=15, what=f"a living {name}")
+        return worker
 
     def wait_until_served(self, api: Program) -> None:
         """Return when the api sees Redis and a worker."""
@@ -118,6 +122,4 @@ class Fleet:
         self._started += 1
         log = self._directory / f"{role}-{self._started}.log"
         own = {"REDIS_URL": self.store_url, "EMBEDPOOL_DATA_DIR": str(self._directory), **env}
-        return self._running.enter_context(
-            embedpool(role, *self._flags, *flags, log=log, env=own)
-        )
+        return self._running.enter_context(embedpool(role, *self._flags, *flags, log=log, env=own))

@@ -24,6 +24,10 @@ class Store:
         """The models that were ever asked for."""
         return [name.decode() for name in self.client.smembers(self._names.known_lanes)]
 
+    def alive(self) -> str:
+        """The processes that say they live."""
+        return b" ".join(self.client.zrange(self._names.alive, 0, -1)).decode()
+
     def waiting(self, model: str) -> int:
         """Items of this model not answered yet."""
         return int(self.client.hget(self._names.lane(model).depth, "items") or 0)

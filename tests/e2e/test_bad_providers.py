@@ -17,9 +17,7 @@ from support.faults import Behaviour, Distortion, Ending
 IMPATIENT = {"x-stainless-read-timeout": "1"}
 
 
-async def test_one_poison_among_64_callers_fails_alone(
-    pool: Pool, provider: FakeProvider
-) -> None:
+async def test_one_poison_among_64_callers_fails_alone(pool: Pool, provider: FakeProvider) -> None:
     texts = [f"harmless {n}" for n in range(63)] + ["poison"]
     provider.behave(
         Behaviour(latency_s=0.05),
@@ -80,9 +78,7 @@ def test_a_provider_that_hangs_is_a_504_before_the_client_hangs_up(
     store.wait_until_quiet()
 
 
-def test_a_rejected_key_is_never_tried_again(
-    client: httpx.Client, provider: FakeProvider
-) -> None:
+def test_a_rejected_key_is_never_tried_again(client: httpx.Client, provider: FakeProvider) -> None:
     provider.behave(Behaviour(key="sk-rejected", status=401))
 
     answers = [client.post("/v1/embeddings", json=asked("rejected", f"{n}")) for n in range(3)]
@@ -125,9 +121,7 @@ def test_a_wrong_answer_is_asked_for_again(
     assert vectors_in(answer.json()) == right(texts)
 
 
-def test_an_answer_in_another_order_is_sorted(
-    client: httpx.Client, provider: FakeProvider
-) -> None:
+def test_an_answer_in_another_order_is_sorted(client: httpx.Client, provider: FakeProvider) -> None:
     texts = ["one", "two", "three"]
     provider.behave(Behaviour(distortion=Distortion.PERMUTED))
 
@@ -136,9 +130,7 @@ def test_an_answer_in_another_order_is_sorted(
     assert vectors_in(answer.json()) == right(texts)
 
 
-def test_an_answer_that_stays_wrong_is_a_502(
-    client: httpx.Client, provider: FakeProvider
-) -> None:
+def test_an_answer_that_stays_wrong_is_a_502(client: httpx.Client, provider: FakeProvider) -> None:
     provider.behave(Behaviour(distortion=Distortion.FUSED))
 
     answer = client.post("/v1/embeddings", json=asked("small", ["one", "two"]))

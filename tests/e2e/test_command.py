@@ -47,7 +47,9 @@ def test_the_example_configuration_is_good() -> None:
 def test_check_prints_no_secret(tmp_path: Path) -> None:
     path = written(
         {
-            "model_list": [entry("m", "openai/text-embedding-3-small", "http://127.0.0.1:1/v1", CANARY)],
+            "model_list": [
+                entry("m", "openai/text-embedding-3-small", "http://127.0.0.1:1/v1", CANARY)
+            ],
             "general_settings": {"master_key": f"master-{CANARY}"},
             "redis": {"url": f"redis://user:{CANARY}@127.0.0.1:6379/0"},
         },
@@ -106,6 +108,16 @@ def test_everybodys_address_with_a_weak_master_key_is_refused(tmp_path: Path, ke
 
     assert ended.returncode == REFUSED
     assert "--allow-weak-master-key" in why(ended)
+
+
+def test_a_weak_master_key_is_warned_of(tmp_path: Path) -> None:
+    env = {"EMBEDPOOL_DATA_DIR": str(tmp_path), "EMBEDPOOL_MASTER_KEY": "sk-1234"}
+
+    ended = run("check", str(written({}, tmp_path)), env=env)
+
+    warnings = ended.stdout.partition("Warnings")[2]
+    assert "master_key" in warnings
+    assert "sk-1234" not in ended.stdout
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])

@@ -169,7 +169,9 @@ def test_texts_and_ids_never_share_a_vector(client: httpx.Client, provider: Fake
     assert as_ids["data"] != as_text["data"]
 
 
-@pytest.mark.parametrize("model", ["small", "embeddings-please", "Embeddings_Please", "small@openai"])
+@pytest.mark.parametrize(
+    "model", ["small", "embeddings-please", "Embeddings_Please", "small@openai"]
+)
 def test_a_model_is_found_by_every_name_it_has(
     client: httpx.Client, provider: FakeProvider, model: str
 ) -> None:

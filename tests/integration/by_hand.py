@@ -12,7 +12,6 @@ from typing_extensions import override
 from embedpool_shared.errors import QueueUnavailable
 from embedpool_shared.jobs import JobReply, LaneClass, LedgerRecord
 from embedpool_shared.names import GROUP
-from embedpool_shared.redis import Line
 from embedpool_shared.scripts import Script
 from embedpool_worker.clock import RedisClock
 from embedpool_worker.commit import Committer, Ending
@@ -20,7 +19,7 @@ from embedpool_worker.handover import HandBack
 from embedpool_worker.held import HeldJob, HeldPack, held_pack
 from embedpool_worker.leases import Delivery, Leases
 from embedpool_worker.marks import Marks
-from integration.one_process import DIMS, right
+from integration.one_process import DIMS, Counting, right
 from support.vectors import token_count
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def answered(job: HeldJob) -> Ending:
     return Ending(job, JobReply(job.job.number, vectors, DIMS, tokens), record)
 
 
-class Forgetful(Line):
+class Forgetful(Counting):
     """A line that loses the first reply to each of its scripts, after Redis has run it."""
 
     def __init__(self, pool: ConnectionPool) -> None:
@@ -74,7 +73,7 @@ class Hand:
         self.taken_over: list[Delivery] = []
         self._names = site.lane
         self._line = site.line(f"{worker_id}-hand")
-        self.commit_line = site.line(f"{worker_id}-commit", kind=Forgetful)
+        self.commit_line = site.line_of(Forgetful, f"{worker_id}-commit")
         self.committer = Committer(
             self.commit_line,
             site.lane,

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from redis.asyncio.connection import ConnectionPool
+from typing_extensions import override
 
 from embedpool_api.lanes import Lanes
 from embedpool_api.outbox import QueueBounds
@@ -35,7 +36,7 @@ DIMS: Final = 8
 MODEL: Final = "m"
 MERGE: Final = MergeKey(MODEL)
 WIDE: Final = QueueBounds(max_items=100_000, max_bytes=10**9)
-L = TypeVar("L", bound=Line)
+L = TypeVar("L", bound="Counting")
 _GLANCE_S: Final = 0.01
 
 
@@ -52,6 +53,22 @@ async def until(
             return
         assert asyncio.get_running_loop().time() < give_up_at, f"not within {patience_s} s: {what}"
         await asyncio.sleep(_GLANCE_S)
+
+
+class Counting(Line):
+    """A line that counts what it sent."""
+
+    sent = 0
+
+    @override
+    async def call(self, *command: Any, **patience: float) -> Any:
+        self.sent += 1
+        return await super().call(*command, **patience)
+
+    @override
+    async def call_all(self, commands: Sequence[tuple[Any, ...]], **patience: float) -> list[Any]:
+        self.sent += len(commands)
+        return await super().call_all(commands, **patience)
 
 
 class Embedder:
@@ -192,7 +209,7 @@ class Site:
         self.lane = self.names.lane(MODEL)
         self._url = url
         self._ca_file = ca_file
-        self._lines: list[Line] = []
+        self._lines: list[tuple[str, Counting]] = []
         self._pools: list[ConnectionPool] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._turn = asyncio.Lock()
@@ -210,7 +227,7 @@ class Site:
         for task in self._tasks:
             task.cancel()
         ended = await asyncio.gather(*self._tasks, return_exceptions=True)
-        for line in self._lines:
+        for _, line in self._lines:
             await line.close()
         for pool in self._pools:
             await pool.disconnect()
@@ -219,11 +236,15 @@ class Site:
         if failures and error is None:
             raise ExceptionGroup("a side failed", failures)
 
-    def line(self, role: str, *, via: str | None = None, kind: type[L] = Line) -> L:  # type: ignore[assignment]
+    def line(self, role: str, *, via: str | None = None) -> Counting:
+        """Connect, to `via` if it is given."""
+        return self.line_of(Counting, role, via=via)
+
+    def line_of(self, kind: type[L], role: str, *, via: str | None = None) -> L:
         """Connect, to `via` if it is given."""
         address = RedisAddress(via or self._url, self._ca_file)
         line = kind(connection_pool(address, client_name=f"t-{role}"))
-        self._lines.append(line)
+        self._lines.append((role, line))
         return line
 
     def pool(self, role: str) -> ConnectionPool:
@@ -347,11 +368,15 @@ class Site:
         return await self.has_group() and set(await self.consumers()) == names
 
     async def commands_by_process(self) -> Counter[str]:
-        """How many commands each process' living connections have sent, by the first part of their name."""
+        """How many commands each process has sent so far; a script counts as one."""
         counts: Counter[str] = Counter()
+        for role, line in self._lines:
+            counts[role.partition("-")[0]] += line.sent
         for line in (await self.call("CLIENT", "LIST")).decode().splitlines():
             client = dict(pair.split("=", 1) for pair in line.split(" "))
-            counts[client["name"].removeprefix("t-").partition("-")[0]] += int(client["tot-cmds"])
+            process, _, role = client["name"].removeprefix("t-").partition("-")
+            if role == "arq":  # it makes its own connections, and runs no scripts
+                counts[process] += int(client["tot-cmds"])
         return counts
 
     async def has_presence(self, count: int) -> bool:

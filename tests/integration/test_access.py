@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -15,7 +16,9 @@ from embedpool_shared.redis import AccessDenied, RedisAddress, connection_pool
 from embedpool_worker.handover import hand_over
 from embedpool_worker.maintenance import Housekeeper, maintenance_worker, run_maintenance
 from integration.one_process import MODEL, Embedder, Site, right, until
+from support.orphans import dying_with_us
 from support.ports import free_port
+from support.processes import wait_until
 from support.tls import make_tls_files
 from support.tools import tool
 from support.valkey import RedisServer
@@ -33,7 +36,7 @@ COMMANDS: Final = (
     "+xgroup|create +xgroup|delconsumer +xinfo|consumers "
 )
 """What embedpool needs of Redis."""
-ARQ_COMMANDS: Final = "+multi +exec +watch +unwatch +psetex +setex +incr +zcount +expire "
+ARQ_COMMANDS: Final = "+multi +exec +watch +unwatch +psetex +setex +incr +zcount +expire +dbsize "
 """What the maintenance jobs need besides."""
 
 
@@ -88,6 +91,7 @@ async def test_two_pools_of_different_prefixes_on_one_server_never_meet(
         assert names == {b"one", b"two"}
 
 
+@pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")  # by arq
 async def test_a_user_with_few_rights_serves_a_whole_pool_over_tls(
     tls_server: tuple[RedisServer, Path], admin: redis.Redis
 ) -> None:
@@ -123,8 +127,8 @@ async def test_a_user_with_few_rights_serves_a_whole_pool_over_tls(
         unwanted = api.post(["unwanted"], ["wanted"])
         await until(lambda: unwanted.is_accepted, "it is accepted")
         api.give_up(unwanted)
-        await api.flushed()
         embedder.gate.set()
+        await until(site.is_quiet, "nothing is left")
         await hand_over(site.line("supervisor"), site.names, consumer="nobody")
         await housekeeper.tidy(frozenset({worker.worker_id}))
         await worker.stop()
@@ -195,3 +199,56 @@ async def test_an_address_that_is_none_is_refused_without_its_password() -> None
         connection_pool(RedisAddress("http://user:hidden@host/0"), client_name="t")
 
     assert "hidden" not in str(refusal.value)
+
+
+@pytest.fixture
+def sentinel(tmp_path: Path) -> Iterator[redis.Redis]:
+    """A Sentinel that watches nothing yet."""
+    port = free_port()
+    config = tmp_path / "sentinel.conf"
+    config.write_text(f"port {port}\nbind 127.0.0.1\nprotected-mode no\ndir {tmp_path}\n")
+    command = [str(tool("redis-server", package="redis-server")), str(config), "--sentinel"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(dying_with_us(command), stdout=log, stderr=log)
+    try:
+        with redis.Redis(port=port) as client:
+            wait_until(lambda: answers(client), patience_s=10, what="PONG from the Sentinel")
+            yield client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers(client: redis.Redis) -> bool:
+    """Tell whether anybody listens there yet."""
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+def on_a_port() -> tuple[RedisServer, int]:
+    """A server that a Sentinel can name."""
+    port = free_port()
+    return RedisServer(settings={"port": str(port), "bind": "127.0.0.1"}), port
+
+
+async def test_a_sentinel_is_asked_who_is_primary_and_asked_again_when_that_one_is_gone(
+    sentinel: redis.Redis,
+) -> None:
+    at = sentinel.connection_pool.connection_kwargs["port"]
+    (first, first_port), (second, second_port) = on_a_port(), on_a_port()
+    with first, second:
+        sentinel.execute_command("SENTINEL", "MONITOR", "main", "127.0.0.1", first_port, 1)
+        async with Site(f"redis+sentinel://127.0.0.1:{at}/main/0") as site:
+            site.worker(Embedder())
+            api = site.api()
+            assert await api.ask("on the first") == right(["on the first"])
+
+            sentinel.execute_command("SENTINEL", "REMOVE", "main")
+            sentinel.execute_command("SENTINEL", "MONITOR", "main", "127.0.0.1", second_port, 1)
+            first.kill()
+
+            assert await api.ask("on the second") == right(["on the second"])
+            with second.client() as client:
+                assert client.exists(site.names.lane(MODEL).ledger)

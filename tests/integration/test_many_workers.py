@@ -26,7 +26,7 @@ async def test_a_worker_killed_mid_flight_costs_no_answer_and_doubles_none(
         lease_s = 5.0 if is_supervised else 0.5
         embedder = Embedder(latency_s=0.01)
         victim = site.worker(embedder, "victim", lease_s=lease_s)
-        site.worker(embedder, "survivor", lease_s=lease_s)
+        survivor = site.worker(embedder, "survivor", lease_s=lease_s)
         history = History(site.api())
         running = [site.spawn(history.ask_each([f"t{c}-{n}" for n in range(50)])) for c in range(40)]
         await until(lambda: len(history.answered) > 300, "the load is on")
@@ -38,6 +38,7 @@ async def test_a_worker_killed_mid_flight_costs_no_answer_and_doubles_none(
         if is_supervised:
             await hand_over(site.line("supervisor"), site.names, consumer="victim")
         else:
+            survivor.pool.hurry()  # as when the victim's presence has ended
             await until(lambda: site.holds_nothing("victim"), "its leases have run out")
         recovered_s = loop.time() - died_at
         await asyncio.gather(*running)

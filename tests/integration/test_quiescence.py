@@ -6,6 +6,8 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Final
 
+import pytest
+
 from embedpool_api.observer import Observer
 from embedpool_shared.jobs import LaneClass
 from embedpool_shared.presence import WORKER, Presence
@@ -90,6 +92,7 @@ async def test_ten_times_the_work_leaves_no_more_names_behind(valkey: RedisServe
         assert await names_after(100) == few
 
 
+@pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")  # by arq
 async def test_an_idle_pool_of_four_lanes_costs_two_commands_a_second_per_process(
     valkey: RedisServer,
 ) -> None:

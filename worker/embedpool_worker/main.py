@@ -11,14 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any
 
 import uvloop
 
 from embedpool_shared.catalog import encode_catalog
 from embedpool_shared.config import Config
-from embedpool_shared.config_file import LoadedConfig, load_config
 from embedpool_shared.errors import QueueUnavailable
 from embedpool_shared.jobs import LaneClass, MergeKey
 from embedpool_shared.lines import jobs_address, lines, main_address
@@ -26,23 +24,16 @@ from embedpool_shared.memory import settle_memory
 from embedpool_shared.names import Names
 from embedpool_shared.presence import WORKER, Presence, Seen
 from embedpool_shared.redis import connection_pool
-from embedpool_worker.catalogue import catalogue, unserved_names
 from embedpool_worker.deployments import Adapter, Deployment
-from embedpool_worker.fleet import Fleet, build_fleet
 from embedpool_worker.maintenance import Housekeeper, maintenance_worker, run_maintenance
-from embedpool_worker.model_names import KnownModels
 from embedpool_worker.pool import Pool, PoolParts, PoolSettings
 from embedpool_worker.providers import adapters
 from embedpool_worker.providers.http_options import HttpOptions
 from embedpool_worker.providers.local import LocalModel
-from embedpool_worker.providers.model_modes import other_modes
 from embedpool_worker.providers.port import Provider
-from embedpool_worker.providers.price_map import price_map
+from embedpool_worker.understanding import Understanding, understood
 
 log = logging.getLogger(__name__)
-
-LITELLM_THREADS: Final = 16
-"""LiteLLM runs part of each call in the loop's default threads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,24 +43,22 @@ class WorkerOptions:
     config_path: str | None
     worker_id: str
     grace_s: float
+    says_notices: bool = True  # what there is to say about the configuration
 
 
 def run(options: WorkerOptions, environ: Mapping[str, str]) -> int:
     """Serve until told to stop; raises `ConfigInvalid`."""
-    loaded = load_config(options.config_path, environ)
-    main_address(loaded.config)
-    known = KnownModels(price_map(), other_modes())
-    has_local_model = find_spec("wordllama") is not None
-    fleet = build_fleet(loaded, known, environ, has_local_model=has_local_model)
-    for notice in (*loaded.notices, *fleet.notices, *unserved_names(loaded, fleet)):
-        log.warning("config_%s path=%s reason=%s", notice.kind, notice.path, notice.reason)
-    return uvloop.run(_serve(options, loaded, fleet))
+    found = understood(options.config_path, environ)
+    main_address(found.loaded.config)
+    if options.says_notices:
+        for notice in found.notices:
+            log.warning("config_%s path=%s reason=%s", notice.kind, notice.path, notice.reason)
+    return uvloop.run(_serve(options, found))
 
 
-async def _serve(options: WorkerOptions, loaded: LoadedConfig, fleet: Fleet) -> int:
-    process = WorkerProcess(options, loaded, fleet)
+async def _serve(options: WorkerOptions, found: Understanding) -> int:
+    process = WorkerProcess(options, found)
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(LITELLM_THREADS, thread_name_prefix="litellm"))
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, process.ask_to_stop)
     await process.run()
@@ -106,22 +95,20 @@ class Adapters:
 class WorkerProcess:
     """Everything one worker process runs."""
 
-    def __init__(self, options: WorkerOptions, loaded: LoadedConfig, fleet: Fleet) -> None:
+    def __init__(self, options: WorkerOptions, found: Understanding) -> None:
         """Put the parts together; `run` connects."""
-        config = loaded.config
+        config = found.loaded.config
         self._options = options
-        self._fleet = fleet
+        self._fleet = found.fleet
         self._names = Names(config.redis.prefix)
         self._line = lines(config, f"worker:{options.worker_id}")
         self._adapters = Adapters(_http_options(config))
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokens")
         self._stop = asyncio.Event()
         self._alive: frozenset[str] = frozenset()
-        self._catalog_blob = encode_catalog(catalogue(loaded, fleet))
+        self._catalog_blob = encode_catalog(found.catalog)
         self._catalog_version = hashlib.sha256(self._catalog_blob).hexdigest()[:16]
-        self._maintenance_pool = lambda: connection_pool(
-            jobs_address(config), client_name=f"embedpool-worker:{options.worker_id}:arq"
-        )
+        self._jobs_address = jobs_address(config)
         self._pool = Pool(
             PoolSettings(
                 worker_id=options.worker_id,
@@ -141,6 +128,7 @@ class WorkerProcess:
                 count_in=self._count,
             ),
         )
+        self._publishing: asyncio.Task[None] | None = None
         self._presence = Presence(
             self._line("presence"),
             self._names,
@@ -196,7 +184,9 @@ class WorkerProcess:
         async def tidy() -> None:
             await housekeeper.tidy(frozenset(name.rpartition(":")[2] for name in self._alive))
 
-        return maintenance_worker(self._maintenance_pool(), self._names, tidy)
+        name = f"embedpool-worker:{self._options.worker_id}:arq"
+        pool = connection_pool(self._jobs_address, client_name=name)
+        return maintenance_worker(pool, self._names, tidy)
 
     def _see(self, seen: Seen) -> None:
         """Publish the catalogue where Redis has another, and look after vanished workers' work."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextlib import suppress
 from typing import Any, Final, cast
 
 import msgspec
@@ -118,4 +119,6 @@ async def run_maintenance(build: Callable[[], Worker]) -> None:
         except RedisError:
             await asyncio.sleep(POLL_S)
         finally:
-            await worker.close()
+            # arq's own goodbye needs Redis; its connections are closed with the process anyway.
+            with suppress(RedisError):
+                await worker.close()

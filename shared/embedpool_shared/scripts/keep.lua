@@ -25,21 +25,23 @@ local function renew(stream, held)
 end
 
 local function take_over(stream, cursor)
+  if redis.call('XPENDING', stream, group)[1] == 0 then
+    return '0-0', {}, 0
+  end
   local swept = redis.call('XAUTOCLAIM', stream, group, consumer, ARGV[3], cursor, 'COUNT', ARGV[4])
   local taken = {}
   for _, entry in ipairs(swept[2]) do
     local pending = redis.call('XPENDING', stream, group, entry[1], entry[1], 1)
     taken[#taken + 1] = {entry[1], pending[1][4] - 1, entry[2]}
   end
-  return swept[1], taken
+  return swept[1], taken, redis.call('XPENDING', stream, group)[1]
 end
 
 for index = 1, 2 do
   local stream, cursor, held = KEYS[index], ARGV[at], tonumber(ARGV[at + 1])
   if redis.call('EXISTS', stream) == 1 then
     local lost = renew(stream, held)
-    local next_cursor, taken = take_over(stream, cursor)
-    local pending = redis.call('XPENDING', stream, group)[1]
+    local next_cursor, taken, pending = take_over(stream, cursor)
     result[index] = {next_cursor, lost, taken, pending}
   else
     result[index] = {'0-0', {}, {}, 0}

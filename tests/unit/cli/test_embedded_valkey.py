@@ -122,12 +122,13 @@ async def test_a_path_too_long_for_a_socket_gets_a_private_short_one(tmp_path: P
     assert not private.exists()
 
 
-async def test_the_longest_path_that_fits_is_used(tmp_path: Path) -> None:
-    spare = 107 - len(os.fsencode(tmp_path)) - len("/") - len("/valkey.sock")
+@pytest.mark.parametrize(("length", "fits"), [(107, True), (108, False)])
+async def test_the_longest_path_that_fits_is_used(tmp_path: Path, length: int, fits: bool) -> None:
+    spare = length - len(os.fsencode(tmp_path)) - len("/") - len("/valkey.sock")
     exact = tmp_path / ("d" * spare)
 
     async with started(exact) as (server, _):
-        assert server.socket_path == exact / "valkey.sock"
+        assert (server.socket_path == exact / "valkey.sock") == fits
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(server.socket_path))
 

@@ -27,11 +27,10 @@ class Run:
     def __init__(self, roles: Sequence[Role]) -> None:
         self.signals = StopSignals()
         self.said: list[str] = []
-        self.has_said = asyncio.Event()
         self.is_up = asyncio.Event()
         self.is_stopping = asyncio.Event()
         self.lives_s: list[float] = []
-        supervisor = Supervisor(roles, say=self._say, pause_s=self._no_pause)
+        supervisor = Supervisor(roles, say=self.said.append, pause_s=self._no_pause)
         self.task = asyncio.create_task(
             supervisor.run(
                 self.signals,
@@ -43,10 +42,6 @@ class Run:
     def _no_pause(self, lives_s: Sequence[float]) -> float:
         self.lives_s = list(lives_s)
         return 0.0
-
-    def _say(self, text: str) -> None:
-        self.said.append(text)
-        self.has_said.set()
 
     async def _come_up(self) -> None:
         self.is_up.set()
@@ -86,29 +81,26 @@ async def test_a_process_that_dies_is_replaced_and_its_role_told_which_it_was() 
 
 
 async def test_the_role_hears_of_a_death_before_the_next_process_starts() -> None:
-    is_handed_over = asyncio.Event()
+    order: list[str] = []
 
-    async def on_death(_: str) -> None:
-        await is_handed_over.wait()
+    async def on_death(process_id: str) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        order.append(f"{process_id} handed over")
 
     async with Story() as story:
-        launches: list[str] = []
+        teller = story.teller("worker", "SIGTERM")
 
         def launch() -> Launch:
             fresh = teller()
-            launches.append(fresh.process_id)
+            order.append(fresh.process_id)
             return fresh
 
-        teller = story.teller("worker", "SIGTERM")
-        async with running(role("worker", launch, on_death=on_death)) as run:
+        async with running(role("worker", launch, on_death=on_death)):
             os.kill(await story.pid_of("worker"), signal.SIGKILL)
-            await run.has_said.wait()
-            assert launches == ["worker-0"]
-
-            is_handed_over.set()
             await story.pid_of("worker")
 
-            assert launches == ["worker-0", "worker-1"]
+    assert order == ["worker-0", "worker-0 handed over", "worker-1"]
 
 
 async def test_as_many_processes_run_as_the_role_wants() -> None:
