@@ -17,6 +17,7 @@ from redis import exceptions as theirs
 from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool, parse_url
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from typing_extensions import override
+from typing_extensions import override
 
 from embedpool_shared.errors import ConfigInvalid, QueueUnavailable
 from embedpool_shared.scripts import Script
@@ -70,7 +71,7 @@ def connection_pool(address: RedisAddress, *, client_name: str) -> ConnectionPoo
         "socket_connect_timeout": CONNECT_PATIENCE_S,
         "socket_keepalive": True,
     }
-    if address.url.startswith("redis+sentinel://"):
+    if address.url.startswith(("redis+sentinel://", "rediss+sentinel://")):
         return _sentinel_pool(address, options)
     try:
         options.update(parse_url(address.url))
@@ -109,12 +110,25 @@ def _sentinel_pool(address: RedisAddress, options: dict[str, Any]) -> SentinelCo
     if password:
         options["password"] = unquote(password)
     options["db"] = int(path[1]) if len(path) > 1 else 0
-    if parse_qs(parts.query).get("ssl") == ["true"]:
+    if parts.scheme == "rediss+sentinel" or parse_qs(parts.query).get("ssl") == ["true"]:
         options |= {"ssl": True, **_tls_options(address)}
-    untyped: Any = Sentinel  # redis-py 5 has types for the rest only
+    untyped: Any = _Sentinels  # redis-py 5 has types for the rest only
     sentinels = untyped([_host_port(host) for host in hosts.split(",")])
     pool: Any = SentinelConnectionPool
     return cast("SentinelConnectionPool", pool(path[0], sentinels, **options))
+
+
+class _Sentinels(Sentinel):
+    """Hangs up once asked; else every line of every process keeps a connection to a Sentinel."""
+
+    @override
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        try:
+            found: tuple[str, int] = await super().discover_master(service_name)
+            return found
+        finally:
+            for sentinel in self.sentinels:
+                await sentinel.aclose()
 
 
 def _host_port(host: str) -> tuple[str, int]:

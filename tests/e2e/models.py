@@ -9,6 +9,8 @@ from support.ports import free_port
 
 CANARY: Final = "sk-canary-5f0c2a9e7b"
 """A provider's key that must be found nowhere."""
+REPEATING_STATUSES: Final = (400, 401, 403, 404, 422, 429, 500)
+"""With each of these a provider may repeat the key it was sent; a model for each."""
 
 
 def entry(name: str, model: str, api_base: str, *keys: str, **info: Any) -> dict[str, Any]:
@@ -40,6 +42,7 @@ def config_of(fake: FakeProvider) -> dict[str, Any]:
             openai_entry("rejected", fake),
             openai_entry("throttled", fake, "sk-throttled-a", "sk-throttled-b"),
             openai_entry("left", fake),
+            *(openai_entry(f"repeats-{status}", fake, CANARY) for status in REPEATING_STATUSES),
         ],
         "router_settings": {"model_group_alias": {"embeddings-please": "small"}},
     }

@@ -57,7 +57,11 @@ def langchain(
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(files))
     with httpx.Client(trust_env=False) as http:
         yield lambda model, **options: OpenAIEmbeddings(
-            model=model, base_url=api_base, api_key=SecretStr("unused"), http_client=http, **options
+            model=model,
+            openai_api_base=api_base,
+            openai_api_key=SecretStr("unused"),
+            http_client=http,
+            **options,
         )
 
 

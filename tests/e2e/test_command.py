@@ -15,6 +15,7 @@ from e2e.pools import NONE, short_directory, written
 from support.processes import ROOT, embedpool_command
 
 REFUSED = 2
+EVERYBODYS = "0.0.0.0"  # noqa: S104 (none of these ever listens)
 
 
 def run(*arguments: str, env: Mapping[str, str] = NONE) -> subprocess.CompletedProcess[str]:
@@ -90,7 +91,7 @@ def test_a_taken_port_is_said_in_one_line(command: str) -> None:
     assert "--port" in why(ended)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+@pytest.mark.parametrize("host", [EVERYBODYS, "::"])
 def test_everybodys_address_without_a_master_key_is_refused(tmp_path: Path, host: str) -> None:
     env = {"EMBEDPOOL_DATA_DIR": str(tmp_path)}
 
@@ -104,7 +105,7 @@ def test_everybodys_address_without_a_master_key_is_refused(tmp_path: Path, host
 def test_everybodys_address_with_a_weak_master_key_is_refused(tmp_path: Path, key: str) -> None:
     env = {"EMBEDPOOL_DATA_DIR": str(tmp_path), "EMBEDPOOL_MASTER_KEY": key}
 
-    ended = run("serve", "--host", "0.0.0.0", "--port", "0", env=env)
+    ended = run("serve", "--host", EVERYBODYS, "--port", "0", env=env)
 
     assert ended.returncode == REFUSED
     assert "--allow-weak-master-key" in why(ended)

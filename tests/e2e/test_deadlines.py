@@ -26,11 +26,13 @@ def test_the_openai_client_gets_our_answer_before_its_own_timeout(
 ) -> None:
     provider.behave(Behaviour(ending=Ending.HANG))
     http = httpx.Client(trust_env=False)
-    with openai.OpenAI(
-        base_url=f"{pool.url}/v1", api_key="unused", http_client=http, timeout=2, max_retries=0
-    ) as client:
-        with pytest.raises(openai.InternalServerError) as caught:
-            client.embeddings.create(model="small", input="wait")
+    with (
+        openai.OpenAI(
+            base_url=f"{pool.url}/v1", api_key="unused", http_client=http, timeout=2, max_retries=0
+        ) as client,
+        pytest.raises(openai.InternalServerError) as caught,
+    ):
+        client.embeddings.create(model="small", input="wait")
 
     assert caught.value.status_code == 504
     assert caught.value.code == "timeout"

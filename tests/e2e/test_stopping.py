@@ -28,11 +28,6 @@ def sigterm(program: Program) -> None:
     program.signal(signal.SIGTERM)
 
 
-def sighup_for_all(program: Program) -> None:
-    """What a terminal does that is closed."""
-    os.killpg(program.pid, signal.SIGHUP)
-
-
 def nothing_is_left(pool: Pool) -> None:
     """No process, no socket, nobody who listens."""
     assert group_members(pool.program.pid) == []
@@ -42,7 +37,7 @@ def nothing_is_left(pool: Pool) -> None:
         assert probe.connect_ex((address[0], int(address[1]))) != 0
 
 
-@pytest.mark.parametrize("end", [ctrl_c, sigterm, sighup_for_all])
+@pytest.mark.parametrize("end", [ctrl_c, sigterm])
 def test_an_idle_pool_ends_within_five_seconds(end: Callable[[Program], None]) -> None:
     with serving() as pool:
         asked_at = time.monotonic()

@@ -122,6 +122,4 @@ class Hand:
     ) -> HeldPack:
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         now = asyncio.get_running_loop().time()
-        return held_pack(
-            lane_class, entry_id, fields, arrived_at=now, earlier_deliveries=earlier
-        )
+        return held_pack(lane_class, entry_id, fields, arrived_at=now, earlier_deliveries=earlier)

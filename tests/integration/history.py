@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from embedpool_shared.errors import PoolError
-from integration.one_process import right
+from integration.one_process import right, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,6 +35,11 @@ class History:
                 self.refused[text] = error
             else:
                 self.answered.setdefault(text, []).append(vectors)
+
+    async def has_more(self, count: int) -> None:
+        """Return when so many more answers are there."""
+        enough = len(self.answered) + count
+        await until(lambda: len(self.answered) >= enough, "answers keep coming")
 
     def check(self, count: int) -> None:
         """Every one of `count` requests was answered, once, with its own vector."""

@@ -1,4 +1,4 @@
-"""Both sides of the Redis path in one process, over a real server: api ends, workers, a provider."""
+"""Both sides of the Redis path in one process over a real server: apis, workers, a provider."""
 
 from __future__ import annotations
 
@@ -158,6 +158,10 @@ class ApiSide:
         async with asyncio.timeout(patience_s):
             return vectors_in(await answer.done)
 
+    async def accepted(self, *answers: Answer) -> None:
+        """Return when Redis has confirmed all of these."""
+        await until(lambda: all(a.is_accepted for a in answers), "they are enqueued")
+
     def give_up(self, answer: Answer, *, model: str = MODEL) -> None:
         """Stop waiting for an answer, as a caller does who hangs up."""
         answer.done.cancel()
@@ -202,7 +206,7 @@ class WorkerSide:
 
 
 class Site:
-    """Everything that lives under one prefix on one server; leaving it ends and closes all of it."""
+    """What lives under one prefix on one server; leaving it ends and closes all of it."""
 
     def __init__(self, url: str, *, prefix: str = "ep", ca_file: str | None = None) -> None:
         self.names = Names(prefix)

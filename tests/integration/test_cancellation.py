@@ -19,7 +19,7 @@ async def test_a_pack_nobody_has_seen_is_deleted_with_its_depth_and_recorded_as_
     async with Site(valkey.url) as site:
         api = site.api()
         answers = [api.post([text], tokens=5) for text in ("a", "b")]
-        await until(lambda: all(a.is_accepted for a in answers), "the pack is enqueued")
+        await api.accepted(*answers)
 
         for answer in answers:
             api.give_up(answer)
@@ -37,7 +37,7 @@ async def test_one_job_of_an_unseen_pack_is_marked_and_the_other_is_answered(
     async with Site(valkey.url) as site:
         api, embedder = site.api(), Embedder()
         unwanted, wanted = (api.post([text]) for text in ("unwanted", "wanted"))
-        await until(lambda: wanted.is_accepted, "the pack is enqueued")
+        await api.accepted(wanted)
         stale_at = asyncio.get_running_loop().time() + FRESH_FOR_S
         api.give_up(unwanted)
         await until(site.has_marks, "the mark is set")
@@ -103,7 +103,7 @@ async def test_a_job_put_back_in_part_is_not_deleted_with_the_sums_of_its_whole_
     async with Site(valkey.url) as site:
         api, hand = site.api(), Hand(site)
         answers = [api.post([text]) for text in ("a", "bb")]
-        await until(lambda: all(a.is_accepted for a in answers), "the pack is enqueued")
+        await api.accepted(*answers)
         (pack,) = await hand.take()
         # Its reply is read by nobody yet when both callers hang up.
         for answer in answers:

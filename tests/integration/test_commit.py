@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 async def posted_pack(api: ApiSide, hand: Hand, texts: list[str]) -> tuple[list[Answer], HeldPack]:
     """One pack of one job per text, leased by `hand`."""
     answers = [api.post([text], tokens=2) for text in texts]
-    await until(lambda: all(answer.is_accepted for answer in answers), "the pack is enqueued")
+    await api.accepted(*answers)
     (pack,) = await hand.take()
     return answers, pack
 

@@ -17,7 +17,7 @@ async def test_an_enqueue_repeated_leaves_one_entry_and_counts_it_once(valkey: R
     async with Site(valkey.url) as site:
         api = site.api()
         answer = api.post(["one", "two"], tokens=7)
-        await until(lambda: answer.is_accepted, "the pack is enqueued")
+        await api.accepted(answer)
 
         for _ in range(3):
             api.lanes.repeat_all()
@@ -31,7 +31,7 @@ async def test_a_pack_that_redis_lost_is_enqueued_again_under_its_id(valkey: Red
     async with Site(valkey.url) as site:
         api = site.api()
         answer = api.post(["one"])
-        await until(lambda: answer.is_accepted, "the pack is enqueued")
+        await api.accepted(answer)
         (first,) = await site.entries()
         await site.call("FLUSHALL")
 
@@ -46,11 +46,13 @@ async def test_a_pack_that_redis_lost_is_enqueued_again_under_its_id(valkey: Red
         assert await site.depth() == (1, 3, 0)
 
 
-async def test_a_pack_repeated_without_its_ended_jobs_says_which_it_has(valkey: RedisServer) -> None:
+async def test_a_pack_repeated_without_its_ended_jobs_says_which_it_has(
+    valkey: RedisServer,
+) -> None:
     async with Site(valkey.url) as site:
         api = site.api()
         answers = [api.post([text]) for text in ("a", "bb", "ccc")]
-        await until(lambda: all(a.is_accepted for a in answers), "the pack is enqueued")
+        await api.accepted(*answers)
         await site.call("FLUSHALL")
         api.give_up(answers[1])
 
@@ -69,7 +71,7 @@ async def test_all_jobs_of_a_tick_leave_in_one_pack(valkey: RedisServer) -> None
 
         answers = [api.post([f"text {n}"]) for n in range(40)]
 
-        await until(lambda: all(answer.is_accepted for answer in answers), "all are enqueued")
+        await api.accepted(*answers)
         assert await site.waiting() == 1
 
 
@@ -86,7 +88,7 @@ async def test_a_full_queue_refuses_with_an_estimate_of_the_wait(
     async with Site(valkey.url) as site:
         api = site.api(bounds=bounds)
         first = api.post(fitting)
-        await until(lambda: first.is_accepted, "what fits is enqueued")
+        await api.accepted(first)
 
         with pytest.raises(Overloaded) as refusal:
             await api.ask("one more")
@@ -103,7 +105,7 @@ async def test_a_queue_that_was_full_takes_requests_again_once_it_is_served(
     async with Site(valkey.url) as site:
         api = site.api(bounds=QueueBounds(max_items=2, max_bytes=1_000))
         first = api.post(["a", "b"])
-        await until(lambda: first.is_accepted, "the queue is full")
+        await api.accepted(first)
         with pytest.raises(Overloaded):
             await api.ask("c")
 
@@ -119,8 +121,7 @@ async def test_a_lane_is_announced_once_however_many_packs_it_gets(valkey: Redis
 
         for api in apis:
             for lane_class in LaneClass:
-                answer = api.post(["x"], lane_class=lane_class)
-                await until(lambda answer=answer: answer.is_accepted, "it is enqueued")
+                await api.accepted(api.post(["x"], lane_class=lane_class))
 
         await until(lambda: site.has_lanes([MODEL]), "the lane is announced")
         await asyncio.gather(*(api.flushed() for api in apis))

@@ -29,7 +29,7 @@ async def test_a_dead_workers_entry_keeps_its_arrival_and_counts_a_delivery(
     async with Site(valkey.url) as site:
         api, dead = site.api(), Hand(site, "dead")
         answer = api.post(["a"])
-        await until(lambda: answer.is_accepted, "the pack is enqueued")
+        await api.accepted(answer)
         (before,) = await site.entries()
         await dead.take()
 
@@ -47,7 +47,7 @@ async def test_entries_handed_back_untouched_count_no_delivery(valkey: RedisServ
     async with Site(valkey.url) as site:
         api, hand = site.api(), Hand(site)
         answer = api.post(["a"])
-        await until(lambda: answer.is_accepted, "the pack is enqueued")
+        await api.accepted(answer)
         (before,) = await site.entries()
         (pack,) = await hand.take()
 
@@ -60,7 +60,7 @@ async def test_committed_jobs_stay_out_of_what_is_put_back(valkey: RedisServer) 
     async with Site(valkey.url) as site:
         api, dead, heir = site.api(), Hand(site, "dead"), Hand(site, "heir")
         answers = [api.post([text]) for text in ("a", "b", "c")]
-        await until(lambda: all(a.is_accepted for a in answers), "the pack is enqueued")
+        await api.accepted(*answers)
         (pack,) = await dead.take()
         await dead.commit([pack.open[1]])
 
@@ -79,7 +79,7 @@ async def test_what_is_put_back_can_be_cancelled_and_repeated_like_the_original(
     async with Site(valkey.url) as site:
         api, dead = site.api(), Hand(site, "dead")
         answer = api.post(["a"])
-        await until(lambda: answer.is_accepted, "the pack is enqueued")
+        await api.accepted(answer)
         await dead.take()
         await hand_over(site.line("supervisor"), site.names, consumer="dead")
 
@@ -95,7 +95,7 @@ async def test_a_zombies_commit_for_an_entry_handed_over_is_fenced(valkey: Redis
     async with Site(valkey.url) as site:
         api, zombie = site.api(), Hand(site, "zombie")
         answer = api.post(["a"])
-        await until(lambda: answer.is_accepted, "the pack is enqueued")
+        await api.accepted(answer)
         (pack,) = await zombie.take()
         await hand_over(site.line("supervisor"), site.names, consumer="zombie")
 
@@ -116,7 +116,7 @@ async def test_more_entries_than_one_script_call_moves_are_all_handed_over(
         answers = []
         for number in range(MOST_AT_ONCE + 1):
             answers.append(api.post([f"text {number}"]))
-            await until(lambda: answers[-1].is_accepted, "each has a pack of its own")
+            await api.accepted(answers[-1])  # each has a pack of its own
         await dead.take()
 
         count = await hand_over(site.line("supervisor"), site.names, consumer="dead")
@@ -130,7 +130,7 @@ async def test_a_lane_without_a_group_is_no_obstacle(valkey: RedisServer) -> Non
     async with Site(valkey.url) as site:
         api, dead = site.api(), Hand(site, "dead")
         answers = [api.post(["a"]), api.post(["b"], lane_class=LaneClass.BULK)]
-        await until(lambda: all(a.is_accepted for a in answers), "both packs are enqueued")
+        await api.accepted(*answers)
         await dead.take(LaneClass.BULK)
         await site.call("XGROUP", "DESTROY", site.lane.stream(STREAM), GROUP)
 
@@ -156,7 +156,7 @@ async def test_a_request_that_ends_every_worker_is_buried_and_its_neighbours_are
     async with Site(valkey.url) as site:
         api, deadly = site.api(), Deadly()
         answers = {text: api.post([text]) for text in ("a", "poison", "b")}
-        await until(lambda: all(a.is_accepted for a in answers.values()), "one pack is enqueued")
+        await api.accepted(*answers.values())
 
         neighbours = [answers["a"], answers["b"]]
 

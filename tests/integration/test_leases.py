@@ -35,7 +35,7 @@ async def test_work_of_a_worker_that_stopped_renewing_goes_to_another(valkey: Re
     async with Site(valkey.url) as site:
         api, silent, embedder = site.api(), Hand(site, "silent"), Embedder()
         answer = api.post(["a"])
-        await until(lambda: answer.is_accepted, "the pack is enqueued")
+        await api.accepted(answer)
         await silent.take()
 
         site.worker(embedder, lease_s=LEASE_S)
@@ -49,7 +49,7 @@ async def test_a_worker_learns_that_it_lost_its_lease(valkey: RedisServer) -> No
     async with Site(valkey.url) as site:
         api, zombie = site.api(), Hand(site, "zombie", lease_s=LEASE_S)
         answer = api.post(["a"])
-        await until(lambda: answer.is_accepted, "the pack is enqueued")
+        await api.accepted(answer)
         (pack,) = await zombie.take()
         zombie.leases.hold(pack)
         stream = site.lane.stream(LaneClass.INTERACTIVE)
@@ -70,7 +70,7 @@ async def test_more_entries_than_one_beat_takes_over_are_all_taken_over(
         answers = []
         for number in range(MOST_TAKEN_OVER + 10):
             answers.append(api.post([f"text {number}"]))
-            await until(lambda: answers[-1].is_accepted, "each has a pack of its own")
+            await api.accepted(answers[-1])  # each has a pack of its own
         assert len(await silent.take()) == MOST_TAKEN_OVER + 10
 
         site.worker(embedder, lease_s=LEASE_S)
@@ -87,7 +87,7 @@ async def test_a_leased_entry_that_was_deleted_is_forgotten(valkey: RedisServer)
         answers = []
         for text in ("gone", "here"):
             answers.append(api.post([text]))
-            await until(lambda: answers[-1].is_accepted, "each has a pack of its own")
+            await api.accepted(answers[-1])  # each has a pack of its own
         gone, _ = await silent.take()
         await site.call("XDEL", site.lane.stream(gone.lane_class), gone.entry_id)
 
@@ -103,7 +103,7 @@ async def test_entries_read_onto_a_dead_connection_are_found_again_and_count_as_
     async with Site(valkey.url) as site:
         api, lost, embedder = site.api(), Hand(site, "w1"), Embedder()
         answer = api.post(["a"])
-        await until(lambda: answer.is_accepted, "the pack is enqueued")
+        await api.accepted(answer)
         await lost.take()  # what a reader of that name would have been sent
         embedder.gate.clear()
 

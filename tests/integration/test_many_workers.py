@@ -28,7 +28,9 @@ async def test_a_worker_killed_mid_flight_costs_no_answer_and_doubles_none(
         victim = site.worker(embedder, "victim", lease_s=lease_s)
         survivor = site.worker(embedder, "survivor", lease_s=lease_s)
         history = History(site.api())
-        running = [site.spawn(history.ask_each([f"t{c}-{n}" for n in range(50)])) for c in range(40)]
+        running = [
+            site.spawn(history.ask_each([f"t{c}-{n}" for n in range(50)])) for c in range(40)
+        ]
         await until(lambda: len(history.answered) > 300, "the load is on")
         await until(lambda: site.holds_anything("victim"), "the victim has work")
 

@@ -61,6 +61,8 @@ THROTTLED_FOR_S: Final = 1.0
 SHORTEST_REST_S: Final = 0.1
 """… and at least, whatever it says: a provider is never hammered."""
 QUOTA_REST_S: Final = 300.0
+DEADLINE_GRAIN_S: Final = 0.01
+"""uvloop's timers count milliseconds: a call cut off at its deadline may end a little before it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -135,7 +137,7 @@ class Dispatcher:
             if judged is Verdict.SPLIT and not is_about_every_input(error):
                 await self._split(batch, where, len(inputs))
             else:
-                self.fail({item.job for item in batch.items}, for_caller(error, batch.asked))
+                self.fail({item.job for item in batch.items}, _in_the_end(error, batch))
         else:
             self._share_out(batch, inputs, where, made)
 
@@ -268,6 +270,13 @@ class Dispatcher:
             if job.missing == 0:
                 endings.append(_answered(job, answer.dims, trace, began_at=made.began_at))
         self._committer.end(endings)
+
+
+def _in_the_end(error: ProviderError, batch: Batch) -> EmbedPoolError:
+    """What to tell the callers: after their deadline that, whatever the provider did meanwhile."""
+    if asyncio.get_running_loop().time() >= batch.deadline_at - DEADLINE_GRAIN_S:
+        return DeadlineExceeded("No provider answered within the request's time", code="timeout")
+    return for_caller(error, batch.asked)
 
 
 def _forwarded_dimensions(merge: MergeKey, deployment: Deployment) -> int | None:

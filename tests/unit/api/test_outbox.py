@@ -252,9 +252,7 @@ def test_redis_confirmation_accepts_the_request() -> None:
     [(900, 90, 10.0), (900, 0, 120.0), (5, 1_000, 1.0), (10**6, 1, 120.0)],
     ids=["the true wait", "nothing served yet", "at least a second", "at most two minutes"],
 )
-def test_a_full_queue_is_told_with_the_true_wait(
-    waiting: int, served: int, wait_s: float
-) -> None:
+def test_a_full_queue_is_told_with_the_true_wait(waiting: int, served: int, wait_s: float) -> None:
     desk = Desk()
     desk.says = [[-1, 0, waiting, served]]
 

@@ -36,9 +36,7 @@ word = st.text(max_size=12)
 finite = st.floats(allow_nan=False)
 inputs = st.one_of(st.text(), st.lists(st.integers(0, 2**32)))
 merges = st.builds(MergeKey, word, st.one_of(st.none(), whole), word, word, word)
-jobs = st.builds(
-    Job, whole, whole, st.lists(inputs, max_size=4), whole, whole, whole, word
-)
+jobs = st.builds(Job, whole, whole, st.lists(inputs, max_size=4), whole, whole, whole, word)
 packs = st.builds(Pack, word, st.lists(merges, max_size=3), st.lists(jobs, max_size=4))
 traces = st.builds(CallTrace, word, word, word, whole, whole, whole, finite)
 wire_errors = st.builds(
@@ -61,9 +59,7 @@ records = st.lists(
 )
 
 KINDS = [
-    cls
-    for _, cls in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(cls, EmbedPoolError)
+    cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, EmbedPoolError)
 ]
 
 

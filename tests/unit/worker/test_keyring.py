@@ -99,6 +99,13 @@ def test_a_resting_key_is_passed_over_until_its_time() -> None:
     assert choose([one], INTERACTIVE, now=5.0) is one
 
 
+def test_a_retired_key_is_passed_over_for_good() -> None:
+    retired, other = key(8), key(1)
+    retired.retire()
+
+    assert choose([retired, other], INTERACTIVE, now=1e9) is other
+
+
 def test_a_longer_rest_already_begun_stays() -> None:
     one = key()
     one.cool(9.0)

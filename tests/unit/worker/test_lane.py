@@ -44,9 +44,7 @@ def now() -> float:
 
 async def arrive(on: Bench, *jobs: Sequence[Input], lane_class: LaneClass = LaneClass.INTERACTIVE,
                  merge: MergeKey = MERGE, budget_s: float = 60.0) -> HeldPack:  # fmt: skip
-    return on.admit(
-        pack_of(*jobs, at=now(), lane_class=lane_class, merge=merge, budget_s=budget_s)
-    )
+    return on.admit(pack_of(*jobs, at=now(), lane_class=lane_class, merge=merge, budget_s=budget_s))
 
 
 # When a batch leaves
@@ -219,6 +217,18 @@ def test_bulk_that_rode_along_while_it_lingered_leaves_no_loop_behind() -> None:
 
     assert on.provider.batches == [["first"], ["i" * 300, "b" * 3]]
     assert on.committer.kinds() == [""] * 3
+
+
+def test_bulk_of_another_merge_key_never_rides_along() -> None:
+    async def run() -> Bench:
+        async with bench(slots=1) as on:
+            await arrive(on, ["first"])
+            await asyncio.sleep(0.001)
+            await arrive(on, ["b"], lane_class=BULK, merge=MergeKey("m", 64))
+            await arrive(on, ["i" * 300])
+        return on
+
+    assert in_virtual_time(run()).provider.batches == [["first"], ["i" * 300], ["b"]]
 
 
 def test_interactive_never_rides_along_with_bulk() -> None:
@@ -481,10 +491,10 @@ def test_there_is_room_again_after_everything_was_refused() -> None:
 
 def test_there_is_room_again_after_bulk_rode_along() -> None:
     async def run() -> None:
-        async with bench(slots=1, max_waiting_items=1) as on:
-            await arrive(on, ["first"])
+        async with bench(max_waiting_items=1) as on:
+            await arrive(on, ["first"], lane_class=BULK)
             await asyncio.sleep(0.001)
-            await arrive(on, ["b"], lane_class=BULK)
+            await arrive(on, ["b"], lane_class=BULK)  # lingers
             await arrive(on, ["i" * 300])
         assert on.provider.batches == [["first"], ["i" * 300, "b"]]
         await asyncio.wait_for(on.lane.has_room(BULK), 0.001)
