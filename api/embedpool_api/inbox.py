@@ -54,8 +54,8 @@ class Inbox:
                 replies = await self._read()
                 failures = 0
             except QueueUnavailable:
-                # What was read is trimmed, so reading from the start costs nothing; and a stream made
-                # anew, by a Redis whose clock is behind, would stay unread after the last id seen.
+                # What was read is trimmed, so reading from the start costs nothing; and a stream
+                # that a Redis with a slower clock made anew would stay unread after the last id.
                 self._last = "0-0"
                 self._on_broken()
                 await asyncio.sleep(pause_s(failures, draw=random()))

@@ -117,9 +117,7 @@ class Lanes:
         try:
             while True:
                 with suppress(QueueUnavailable):
-                    await line.run(
-                        script("announce"), [names.known_lanes, names.lanes], [model]
-                    )
+                    await line.run(script("announce"), [names.known_lanes, names.lanes], [model])
                     return
                 await asyncio.sleep(0.5)
         finally:

@@ -50,9 +50,7 @@ class ApiOptions:
 def run(options: ApiOptions, environ: Mapping[str, str]) -> int:
     """Serve until told to stop; raises `ConfigInvalid`."""
     config = load_config(options.config_path, environ).config
-    refuse_exposure(
-        config, options.host, allow_weak_master_key=options.allow_weak_master_key
-    )
+    refuse_exposure(config, options.host, allow_weak_master_key=options.allow_weak_master_key)
     server = uvicorn.Server(
         uvicorn.Config(
             _app(config, options),

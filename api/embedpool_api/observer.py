@@ -69,7 +69,7 @@ class Observer:
         except QueueUnavailable:
             self._miss()
         return {
-            "ok": bool(self.workers) and not self.is_redis_away,
+            "ok": bool(self.workers and self.catalog) and not self.is_redis_away,
             "redis": "unreachable" if self.is_redis_away else "ok",
             "workers": len(self.workers),
             "models": len(self.catalog.models) if self.catalog else 0,

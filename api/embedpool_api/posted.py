@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
+from embedpool_shared.errors import EmbedPoolError
 from embedpool_shared.jobs import Job, JobReply, LaneClass, MergeKey, error_from
+
+_PLACE: Final = re.compile(r"input\[(\d+)\]")
 
 
 class Answer:
@@ -30,12 +35,20 @@ class Answer:
         if self.done.done():
             return
         if reply.error is not None:
-            self.fail(error_from(reply.error))
+            self.fail(self._in_request(error_from(reply.error), position))
         elif self.replies[position] is None:
             self.replies[position] = reply
             self._missing -= 1
             if self._missing == 0:
                 self.done.set_result([r for r in self.replies if r is not None])
+
+    def _in_request(self, error: EmbedPoolError, position: int) -> EmbedPoolError:
+        """Name an input by its place in the request; the worker knew only the one in its job."""
+        found = _PLACE.fullmatch(error.param or "")
+        if found and position:
+            earlier = sum(len(posted.job.inputs) for posted in self.jobs[:position])
+            error.param = f"input[{earlier + int(found[1])}]"
+        return error
 
     def fail(self, error: Exception) -> None:
         """End with an error, unless it ended already."""

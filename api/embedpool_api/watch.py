@@ -17,7 +17,7 @@ from embedpool_shared.errors import DeadlineExceeded
 
 BEGINS_AFTER_S: Final = 0.1
 ACCEPTED_WITHIN_S: Final = 0.9
-"""Redis has to confirm a request by then; a caller of a pool without Redis is told within a second."""
+"""Redis has to confirm a request by then; without Redis a caller is told within a second."""
 
 
 class Watch:

@@ -21,7 +21,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     max_request_tokens: int = 300_000
     encoding: str = ""  # tokenizer that counts exactly, "" where we have none
     takes_token_ids: bool = False  # raw ids go to the provider; else they are decoded
-    token_encoding: str = "cl100k_base"  # … with this vocabulary
+    token_encoding: str = "cl100k_base"  # … with this vocabulary  # noqa: S105
     params: tuple[str, ...] = ()  # provider parameters it knows (input_type, task_type, truncate …)
     merges_body: bool = False  # unknown parameters can be merged into the provider's JSON body
     price_per_token_pico_usd: int = 0

@@ -28,7 +28,7 @@ from embedpool_shared.config_litellm import (
 )
 
 DEFAULT_REQUEST_TIMEOUT_S: Final = 60.0
-DEFAULT_RETRIES: Final = 3
+DEFAULT_RETRIES: Final = 2
 DEFAULT_CACHE_TTL_S: Final = 3_600.0
 REDIS_SCHEMES: Final = (
     "redis://",

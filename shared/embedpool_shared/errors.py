@@ -1,32 +1,32 @@
 """Every error embedpool raises, in one tree. Pure.
 
-    EmbedPoolError
-    ├── ConfigInvalid              the configuration cannot be used; start-up stops
-    ├── CallerError                the caller can do something about it
-    │   ├── BadRequest             a field, a shape or a value is wrong
-    │   │   └── InputRefused       the provider refuses this very input
-    │   ├── InvalidApiKey          no key, an unknown, expired or blocked one
-    │   ├── ModelNotAllowed        this key may not use this model
-    │   ├── ModelNotFound          nobody serves a model of that name
-    │   ├── PathNotFound           no such route
-    │   ├── MethodNotAllowed       the route exists, the method does not
-    │   ├── BodyTooLarge           more bytes than a request may have
-    │   └── NotJson                the body is not JSON and does not claim to be
-    ├── PoolError                  the pool cannot answer now
-    │   ├── Overloaded             the queue is full
-    │   ├── QueueUnavailable       Redis is away, or no worker lives
-    │   ├── NoKeys                 no usable provider key before the deadline
-    │   ├── DeadlineExceeded       nobody listens any more
-    │   ├── ProviderFailed         the provider failed after all tries
-    │   └── InternalError          our bug
-    └── ProviderError              what an adapter raises; becomes a verdict, never crosses Redis
-        ├── RefusedInput           400/422: at least one input of the call is not wanted
-        ├── CapExceeded            the call was larger than the provider allows
-        ├── ProviderThrottled      429: too fast for this key
-        ├── QuotaExhausted         429 for good: the account has no money left
-        ├── KeyRejected            401/403: this key does not work
-        ├── ProviderUnavailable    5xx, refused, reset or silent
-        └── WrongAnswer            200, but not the vectors that were asked for
+EmbedPoolError
+├── ConfigInvalid              the configuration cannot be used; start-up stops
+├── CallerError                the caller can do something about it
+│   ├── BadRequest             a field, a shape or a value is wrong
+│   │   └── InputRefused       the provider refuses this very input
+│   ├── InvalidApiKey          no key, an unknown, expired or blocked one
+│   ├── ModelNotAllowed        this key may not use this model
+│   ├── ModelNotFound          nobody serves a model of that name
+│   ├── PathNotFound           no such route
+│   ├── MethodNotAllowed       the route exists, the method does not
+│   ├── BodyTooLarge           more bytes than a request may have
+│   └── NotJson                the body is not JSON and does not claim to be
+├── PoolError                  the pool cannot answer now
+│   ├── Overloaded             the queue is full
+│   ├── QueueUnavailable       Redis is away, or no worker lives
+│   ├── NoKeys                 no usable provider key before the deadline
+│   ├── DeadlineExceeded       nobody listens any more
+│   ├── ProviderFailed         the provider failed after all tries
+│   └── InternalError          our bug
+└── ProviderError              what an adapter raises; becomes a verdict, never crosses Redis
+    ├── RefusedInput           400/422: at least one input of the call is not wanted
+    ├── CapExceeded            the call was larger than the provider allows
+    ├── ProviderThrottled      429: too fast for this key
+    ├── QuotaExhausted         429 for good: the account has no money left
+    ├── KeyRejected            401/403: this key does not work
+    ├── ProviderUnavailable    5xx, refused, reset or silent
+    └── WrongAnswer            200, but not the vectors that were asked for
 """
 
 from __future__ import annotations

@@ -134,7 +134,8 @@ def encode(message: Pack | Reply | list[LedgerRecord]) -> bytes:
 def _decode(decoder: msgspec.msgpack.Decoder[T], blob: bytes) -> T:
     if not blob or blob[0] > WIRE_VERSION:
         raise WireVersionUnknown(
-            f"wire version {blob[:1].hex() or 'missing'} is newer than {WIRE_VERSION}; upgrade this process"
+            f"wire version {blob[:1].hex() or 'missing'} is newer than {WIRE_VERSION}; "
+            "upgrade this process"
         )
     return decoder.decode(memoryview(blob)[1:])
 
@@ -171,6 +172,4 @@ def error_from(wire: WireError) -> errors.EmbedPoolError:
     cls = getattr(errors, wire.kind, errors.InternalError)
     if not (isinstance(cls, type) and issubclass(cls, errors.EmbedPoolError)):
         cls = errors.InternalError
-    return cls(
-        wire.message, param=wire.param, code=wire.code, retry_after_s=wire.retry_after_s
-    )
+    return cls(wire.message, param=wire.param, code=wire.code, retry_after_s=wire.retry_after_s)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from pydantic import SecretStr
+
 from embedpool_shared.config import Config
 from embedpool_shared.errors import ConfigInvalid
 from embedpool_shared.redis import Line, RedisAddress, connection_pool
@@ -26,14 +28,18 @@ def main_address(config: Config) -> RedisAddress:
 
 def lanes_address(config: Config) -> RedisAddress:
     """Say where the lanes are."""
-    url = config.redis.lanes_url
-    return RedisAddress(url.get_secret_value(), config.redis.ca_file) if url else main_address(config)
+    return _own_address(config, config.redis.lanes_url)
 
 
 def jobs_address(config: Config) -> RedisAddress:
     """Say where arq's jobs are."""
-    url = config.redis.jobs_url
-    return RedisAddress(url.get_secret_value(), config.redis.ca_file) if url else main_address(config)
+    return _own_address(config, config.redis.jobs_url)
+
+
+def _own_address(config: Config, url: SecretStr | None) -> RedisAddress:
+    if url is None:
+        return main_address(config)
+    return RedisAddress(url.get_secret_value(), config.redis.ca_file)
 
 
 def lines(config: Config, process: str) -> Callable[[str], Line]:

@@ -75,7 +75,7 @@ class Presence:
     async def beat(self) -> Seen:
         """Say once that we live; raises `QueueUnavailable`."""
         was_known, redis_us, version, *alive = await self._say(ttl_s=TTL_S)
-        # After an outage longer than our presence lasts nobody knows what Redis kept: forgotten, too.
+        # After an outage longer than our presence nobody knows what Redis kept: forgotten, too.
         was_seen, self._was_seen = self._was_seen, True
         return Seen(
             was_forgotten=was_seen and not was_known,

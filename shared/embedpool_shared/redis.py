@@ -17,7 +17,6 @@ from redis import exceptions as theirs
 from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool, parse_url
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from typing_extensions import override
-from typing_extensions import override
 
 from embedpool_shared.errors import ConfigInvalid, QueueUnavailable
 from embedpool_shared.scripts import Script
@@ -200,9 +199,7 @@ class Line:
             raise failure
         return replies
 
-    async def _guarded(
-        self, patience_s: float, exchange: Callable[[Any], Any], what: Any
-    ) -> Reply:
+    async def _guarded(self, patience_s: float, exchange: Callable[[Any], Any], what: Any) -> Reply:
         try:
             async with asyncio.timeout(patience_s):
                 return await exchange(what)

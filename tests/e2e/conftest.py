@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from _pytest.python import Function
 
 TEST_PATIENCE_S: Final = 60.0
+SHOWN_CHARS: Final = 4_000
 FOREIGN: Final = ("EMBEDPOOL_", "LITELLM_", "OPENAI_", "REDIS_")
 FOREIGN_ENDINGS: Final = ("_API_KEY", "_API_BASE", "_PROXY", "_TOKEN")
 
@@ -41,6 +42,18 @@ def pytest_pyfunc_call(pyfuncitem: Function) -> bool | None:
 async def _bounded(test: Callable[..., Coroutine[Any, Any, None]], fixtures: Any) -> None:
     async with asyncio.timeout(TEST_PATIENCE_S):
         await test(**fixtures)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what the pool had to say."""
+    report = yield
+    pool = getattr(item, "funcargs", {}).get("pool")
+    if report.failed and isinstance(pool, Pool):
+        report.sections.append(("output of the pool", pool.program.output[-SHOWN_CHARS:]))
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,8 @@ from embedpool_shared.jobs import JobReply, LaneClass, LedgerRecord
 from embedpool_shared.names import GROUP
 from embedpool_shared.scripts import Script
 from embedpool_worker.clock import RedisClock
-from embedpool_worker.commit import Committer, Ending
+from embedpool_worker.commit import Committer
+from embedpool_worker.endings import Ending
 from embedpool_worker.handover import HandBack
 from embedpool_worker.held import HeldJob, HeldPack, held_pack
 from embedpool_worker.leases import Delivery, Leases

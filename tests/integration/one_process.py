@@ -6,10 +6,12 @@ import asyncio
 import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from redis.asyncio.connection import ConnectionPool
+from redis.exceptions import RedisError
 from typing_extensions import override
 
 from embedpool_api.lanes import Lanes
@@ -56,9 +58,14 @@ async def until(
 
 
 class Counting(Line):
-    """A line that counts what it sent."""
+    """A line that counts what it sent, and can wait for its own end."""
 
     sent = 0
+
+    async def hang_up(self) -> None:
+        """Close, and return when it is closed: over TLS that takes a farewell."""
+        with suppress(RedisError, OSError):
+            await self._connection.disconnect()
 
     @override
     async def call(self, *command: Any, **patience: float) -> Any:
@@ -232,7 +239,7 @@ class Site:
             task.cancel()
         ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         for _, line in self._lines:
-            await line.close()
+            await line.hang_up()
         for pool in self._pools:
             await pool.disconnect()
         await asyncio.sleep(0)

@@ -209,6 +209,24 @@ async def test_fifty_cut_connections_cost_no_answer_and_double_none(
         history.check_bill(await site.ledger())
 
 
+async def test_a_pack_read_onto_a_connection_that_dies_is_found_again_before_its_lease_ends(
+    valkey: RedisServer,
+) -> None:
+    async with FaultProxy(valkey.socket_path) as proxy, Site(valkey.url) as site:
+        via = f"redis://127.0.0.1:{proxy.port}"
+        site.worker(Embedder(), lease_s=3_600, via=via)
+        api = site.api()
+        assert await api.ask("before") == right(["before"])
+
+        proxy.stall()
+        answer = api.post(["during"])
+        await until(lambda: site.has_pending(1), "the server has sent the pack")
+        proxy.cut()
+        proxy.flow()
+
+        assert [r.vectors for r in await answer.done] == right(["during"])
+
+
 async def test_a_stalled_line_is_given_up_and_the_request_answered_over_a_new_one(
     valkey: RedisServer,
 ) -> None:

@@ -10,12 +10,13 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from embedpool_shared.jobs import Input, JobReply, LaneClass, LedgerRecord, MergeKey
+from embedpool_worker.calls import Calls
 from embedpool_worker.caps import Caps
-from embedpool_worker.commit import Ending
 from embedpool_worker.deployments import Adapter, Deployment, ProviderKey
 from embedpool_worker.dispatch import Dispatcher
+from embedpool_worker.endings import Ending
 from embedpool_worker.held import HeldPack
-from embedpool_worker.lane import Lane
+from embedpool_worker.lane import Lane, LaneBounds
 from embedpool_worker.permits import Permits
 from embedpool_worker.providers.port import ProviderAnswer, ProviderCall
 
@@ -192,15 +193,17 @@ async def bench(
     committer: Any = FakeCommitter()
     marks: Any = FakeMarks()
     there = provider or FakeProvider()
-    dispatcher = Dispatcher(permits, committer, lambda _: there, count_in=count_in)
+    dispatcher = Dispatcher(Calls(permits, lambda _: there, count_in=count_in), committer)
     async with asyncio.TaskGroup() as tasks:
         lane = Lane(
             deployments_of=deployments_of or (lambda _: places),
             permits=permits,
             dispatcher=dispatcher,
             marks=marks,
-            linger_s={LaneClass.INTERACTIVE: LINGER_S, LaneClass.BULK: BULK_LINGER_S},
-            max_waiting_items=max_waiting_items,
+            bounds=LaneBounds(
+                linger_s={LaneClass.INTERACTIVE: LINGER_S, LaneClass.BULK: BULK_LINGER_S},
+                max_waiting_items=max_waiting_items,
+            ),
             spawn=tasks.create_task,
         )
         yield Bench(lane, permits, dispatcher, there, committer, marks, places)

@@ -18,7 +18,7 @@ class ItemTokens:
 
 
 def shares(total: int, weights: Sequence[int]) -> list[int]:
-    """Split `total` in proportion to `weights`, summing exactly (largest remainder; ties go first)."""
+    """Split `total` in proportion to `weights`, exactly (largest remainder; ties go first)."""
     whole = sum(weights)
     if not whole:
         weights, whole = [1] * len(weights), len(weights)

@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -16,30 +17,22 @@ from dataclasses import dataclass
 from random import random
 from typing import Any
 
-from msgspec import structs
-
 from embedpool_shared.backoff import pause_s
 from embedpool_shared.errors import QueueUnavailable
-from embedpool_shared.jobs import JobReply, LedgerRecord, Reply, encode
+from embedpool_shared.jobs import LedgerRecord, Reply, encode
 from embedpool_shared.names import GROUP, LaneNames
-from embedpool_shared.redis import Line
+from embedpool_shared.redis import Line, RedisRefused
 from embedpool_shared.scripts import script
 from embedpool_worker.clock import RedisClock
-from embedpool_worker.held import HeldJob, HeldPack
+from embedpool_worker.endings import Ending, wasted
+from embedpool_worker.held import HeldPack
+
+log = logging.getLogger(__name__)
 
 MAX_COMMIT_BYTES = 4 * 1024 * 1024
 """Redis serves nobody else while it copies a commit; a larger one is sent in parts."""
 LEDGER_BOUND = 100_000
 """Most ledger entries kept per lane until they are rolled up."""
-
-
-@dataclass(slots=True, eq=False)
-class Ending:
-    """How one job ended: what its caller hears, and what the ledger remembers."""
-
-    job: HeldJob
-    reply: JobReply
-    record: LedgerRecord
 
 
 class Committer:
@@ -139,9 +132,10 @@ class Committer:
         failures = 0
         while True:
             try:
-                answer: list[Any] = await self._line.run(script("commit"), keys, arguments)
-                return answer
-            except QueueUnavailable:
+                return list(await self._line.run(script("commit"), keys, arguments))
+            except QueueUnavailable as unavailable:
+                if isinstance(unavailable, RedisRefused):
+                    log.error("commit_refused lane=%s error=%s", self._names.tag, unavailable)  # noqa: TRY400
                 await asyncio.sleep(pause_s(failures, draw=random()))
                 failures += 1
 
@@ -199,12 +193,6 @@ class _Part:
             for ending in self.endings
             if ending.record.paid and (left_out is None or ending.record.number in left_out)
         ]
-
-
-def wasted(record: LedgerRecord) -> LedgerRecord:
-    """Turn the record of an answer that did not count into waste, billed to nobody."""
-    paid = record.paid
-    return structs.replace(record, used=0, saved=0, waste=paid, reason="fenced")
 
 
 def _by_pack(endings: list[Ending]) -> list[_Part]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 from embedpool_shared.jobs import LaneClass
@@ -15,6 +16,16 @@ from embedpool_worker.held import HeldJob
 
 MOST_AT_ONCE: Final = 200
 DEAD_LETTERS_KEPT: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """What is to be put back, and how."""
+
+    added: int = 0  # deliveries to count on top
+    is_single: bool = False  # one job per entry
+    most: int = MOST_AT_ONCE
+    entries: Sequence[str] = ()  # none: all that the consumer holds
 
 
 class HandBack:
@@ -55,15 +66,8 @@ class HandBack:
         self, lane_class: LaneClass, entries: Sequence[str], *, is_single: bool
     ) -> None:
         async with self._turn:
-            await _put_back(
-                self._line,
-                self._names,
-                lane_class,
-                self._consumer,
-                added=0,
-                is_single=is_single,
-                entries=entries,
-            )
+            order = _Order(is_single=is_single, entries=entries)
+            await _put_back(self._line, self._names, lane_class, self._consumer, order)
 
 
 async def hand_over(
@@ -88,9 +92,7 @@ async def put_back_all(
     total, left = 0, 1
     while left:
         try:
-            done, left = await _put_back(
-                line, names, lane_class, consumer, added=added, is_single=False
-            )
+            done, left = await _put_back(line, names, lane_class, consumer, _Order(added=added))
         except NoSuchGroup:
             return total
         total += done
@@ -102,23 +104,18 @@ async def drop_consumer(
 ) -> None:
     """Delete a consumer, unless it holds something by then."""
     with suppress(NoSuchGroup):
-        await _put_back(line, names, lane_class, consumer, added=0, is_single=False, most=0)
+        await _put_back(line, names, lane_class, consumer, _Order(most=0))
 
 
 async def _put_back(
-    line: Line,
-    names: LaneNames,
-    lane_class: LaneClass,
-    consumer: str,
-    *,
-    added: int,
-    is_single: bool,
-    entries: Sequence[str] = (),
-    most: int = MOST_AT_ONCE,
+    line: Line, names: LaneNames, lane_class: LaneClass, consumer: str, order: _Order
 ) -> tuple[int, int]:
     done, left = await line.run(
         script("handover"),
         [names.stream(lane_class)],
-        [GROUP, consumer, names.tag, added, int(is_single), most, *entries],
-    )
+        [
+            GROUP, consumer, names.tag,
+            order.added, int(order.is_single), order.most, *order.entries,
+        ],
+    )  # fmt: skip
     return done, left

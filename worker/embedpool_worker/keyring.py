@@ -1,7 +1,7 @@
 """The health of provider keys, and which one is next. Pure.
 
-States of a key: *ready* (it has a free slot) · *busy* (all its slots are taken) · *cooling* until an
-instant (a 429, or an empty account) · *retired* (the provider rejected it; only a restart helps).
+States of a key: *ready* (it has a free slot) · *busy* (all its slots are taken) · *cooling* until
+an instant (a 429, an empty account) · *retired* (the provider rejected it; only a restart helps).
 Moved by `take`, `give_back`, `cool` and `retire`, called from `permits`.
 """
 

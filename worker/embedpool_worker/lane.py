@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from embedpool_shared.errors import DeadlineExceeded, ModelNotFound, PoolError
 from embedpool_shared.jobs import LaneClass, MergeKey
+from embedpool_worker.calls import Batch
 from embedpool_worker.deployments import Deployment
-from embedpool_worker.dispatch import Batch, Dispatcher
+from embedpool_worker.dispatch import Dispatcher
 from embedpool_worker.held import HeldJob, HeldPack, items_of
 from embedpool_worker.marks import FRESH_FOR_S, Marks
 from embedpool_worker.packing import Waiting, due_in, form
@@ -33,6 +35,14 @@ TIMER_GRAIN_S: Final = 0.0001
 """A timer shorter than this is not worth arming: what is due by then is due now."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneBounds:
+    """How long items wait here for company, and how many of them."""
+
+    linger_s: Mapping[LaneClass, float]
+    max_waiting_items: int
+
+
 class Lane:
     """Admits packs and keeps a dispatch loop per merge key and class."""
 
@@ -43,18 +53,17 @@ class Lane:
         permits: Permits,
         dispatcher: Dispatcher,
         marks: Marks,
-        linger_s: Mapping[LaneClass, float],
-        max_waiting_items: int,
+        bounds: LaneBounds,
         spawn: Spawn,
     ) -> None:
         """`spawn` runs a coroutine in the pool's task group."""
         self.permits = permits
         self.dispatcher = dispatcher
         self.marks = marks
-        self.linger_s = linger_s
+        self.linger_s = bounds.linger_s
         self.spawn = spawn
         self._deployments_of = deployments_of
-        self._max_waiting_items = max_waiting_items
+        self._max_waiting_items = bounds.max_waiting_items
         self._queues: dict[tuple[MergeKey, LaneClass], MergeQueue] = {}
         self._room = {lane_class: asyncio.Event() for lane_class in LaneClass}
         self._calls = 0

@@ -119,6 +119,7 @@ class WorkerProcess:
                 },
                 max_leased_items=config.pool.max_leased_items,
                 slots_per_key=config.pool.slots_per_key,
+                max_tries=1 + config.max_retries,
             ),
             PoolParts(
                 names=self._names,

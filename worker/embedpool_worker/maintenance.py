@@ -1,13 +1,12 @@
 """The slow chores, as arq cron jobs: the only module of the worker that knows arq.
 
-arq wakes only at its polls, so nothing here may matter within a minute. Jobs are JSON, never pickle.
+arq wakes only at its polls: nothing here may matter within a minute. Jobs are JSON, never pickle.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from contextlib import suppress
 from typing import Any, Final, cast
 

@@ -106,9 +106,7 @@ class Permits:
                 waiter.granted.set_exception(in_vain)
         self._grant()
 
-    def _take(
-        self, keys: Sequence[KeyHealth], lane_class: LaneClass, now: float
-    ) -> Permit | None:
+    def _take(self, keys: Sequence[KeyHealth], lane_class: LaneClass, now: float) -> Permit | None:
         health = choose(keys, lane_class, now=now)
         if health is None:
             return None

@@ -21,13 +21,14 @@ from embedpool_shared.errors import InternalError, PoolError, QueueUnavailable
 from embedpool_shared.jobs import LaneClass, MergeKey
 from embedpool_shared.names import LaneNames, Names
 from embedpool_shared.redis import Line
+from embedpool_worker.calls import MAX_TRIES, Calls
 from embedpool_worker.clock import RedisClock
 from embedpool_worker.commit import Committer
 from embedpool_worker.deployments import Deployment
 from embedpool_worker.dispatch import Dispatcher
 from embedpool_worker.handover import HandBack
 from embedpool_worker.held import HeldPack, held_pack
-from embedpool_worker.lane import Lane
+from embedpool_worker.lane import Lane, LaneBounds
 from embedpool_worker.leases import Delivery, Leases
 from embedpool_worker.marks import Marks
 from embedpool_worker.permits import Permits
@@ -49,6 +50,7 @@ class PoolSettings:
     linger_s: dict[LaneClass, float]
     max_leased_items: int
     slots_per_key: int
+    max_tries: int = MAX_TRIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,7 @@ class Pool:
             served.leases.hurry()
 
     async def stop(self, *, grace_s: float) -> None:
-        """Stop reading, hand back, finish what is in flight for at most `grace_s`, hand back the rest."""
+        """Stop reading, hand back, finish what is in flight by `grace_s`, hand back the rest."""
         self._is_stopping = True
         if self._following:
             self._following.cancel()
@@ -155,17 +157,25 @@ class Pool:
         settings, parts = self._settings, self._parts
         names = parts.names.lane(model)
         committer = Committer(
-            parts.line("commit"), names, self._clock, on_done=lambda pack: leases.release(pack)
+            parts.line("commit"),
+            names,
+            self._clock,
+            on_done=lambda pack: leases.release(pack),  # noqa: PLW0108 (made below)
+        )
+        calls = Calls(
+            self._permits,
+            parts.adapter_of,
+            count_in=parts.count_in,
+            max_tries=settings.max_tries,
         )
         lane = Lane(
             deployments_of=lambda merge: parts.deployments_of(model, merge),
             permits=self._permits,
-            dispatcher=Dispatcher(
-                self._permits, committer, parts.adapter_of, count_in=parts.count_in
-            ),
+            dispatcher=Dispatcher(calls, committer),
             marks=Marks(parts.line("marks"), names),
-            linger_s=settings.linger_s,
-            max_waiting_items=settings.max_leased_items,
+            bounds=LaneBounds(
+                linger_s=settings.linger_s, max_waiting_items=settings.max_leased_items
+            ),
             spawn=self._spawn,
         )
         leases = Leases(
@@ -200,7 +210,7 @@ class Pool:
         return task
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Begin something, unless the pool is ending: whatever it is about is somebody else's soon."""
+        """Begin something, unless the pool is ending: what it is about is somebody else's soon."""
         if self._is_stopping:
             work.close()
             return
@@ -227,7 +237,7 @@ class Pool:
                 await self._admit_redelivered(served, pack)
 
     def _held(self, served: ServedLane, entry: Delivery) -> HeldPack | None:
-        """Read an entry, unless it is in our hands already; one we cannot read is left to others."""
+        """Read an entry, unless we hold it already; one we cannot read is left to others."""
         lane_class, entry_id, flat, earlier = entry
         if served.leases.holds(lane_class, entry_id.decode()) or not flat:
             return None
@@ -241,8 +251,8 @@ class Pool:
                 arrived_at=self._clock.instant(int(fields[b"t"]), now=now),
                 earlier_deliveries=earlier,
             )
-        except (PoolError, ValueError, KeyError) as unreadable:
-            log.error("pack_unreadable entry=%s error=%s", entry_id, type(unreadable).__name__)
+        except (PoolError, ValueError, LookupError) as unreadable:
+            log.error("pack_unreadable entry=%s error=%s", entry_id, type(unreadable).__name__)  # noqa: TRY400
             return None
 
     async def _admit_redelivered(self, served: ServedLane, pack: HeldPack) -> None:

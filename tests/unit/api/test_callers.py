@@ -119,7 +119,9 @@ def test_a_caller_with_a_list_of_models_may_use_only_those() -> None:
     assert not Caller(account="k", models=frozenset({"a"})).may_use("b")
 
 
-@pytest.mark.parametrize("origin", [b"https://evil.example", b"null", b"http://localhost.evil.example"])
+@pytest.mark.parametrize(
+    "origin", [b"https://evil.example", b"null", b"http://localhost.evil.example"]
+)
 def test_without_a_master_key_another_sites_page_is_refused(origin: bytes) -> None:
     with pytest.raises(InvalidApiKey, match="other site"):
         refuse_strangers({b"host": b"localhost:4000", b"origin": origin})

@@ -99,3 +99,17 @@ def test_an_answer_is_accepted_once_redis_confirmed_every_job() -> None:
         assert is_accepted(answer)
 
     run(test())
+
+
+def test_a_refused_input_is_named_by_its_place_in_the_request() -> None:
+    async def test() -> None:
+        answer = answer_to(["a", "b", "c"], ["d", "e"])
+        error = wire_error(InputRefused("[openai] no", param="input[1]"))
+
+        answer.settle(1, JobReply(0, b"", 0, 0, error=error))
+
+        with pytest.raises(InputRefused) as found:
+            await answer.done
+        assert found.value.param == "input[4]"
+
+    run(test())

@@ -224,7 +224,7 @@ def test_the_request_timeout_is_litellms_else_a_minute(load: Load) -> None:
 
 
 def test_the_routers_retries_win(load: Load) -> None:
-    assert load("").config.max_retries == 3
+    assert load("").config.max_retries == 2
     assert load("litellm_settings: {num_retries: 0}").config.max_retries == 0
     both = "litellm_settings: {num_retries: 5}\nrouter_settings: {num_retries: 1}"
     assert load(both).config.max_retries == 1

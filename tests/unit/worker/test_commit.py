@@ -14,7 +14,8 @@ from embedpool_shared.errors import QueueUnavailable
 from embedpool_shared.jobs import JobReply, LedgerRecord, records_from, reply_from
 from embedpool_shared.names import Names
 from embedpool_worker.clock import RedisClock
-from embedpool_worker.commit import MAX_COMMIT_BYTES, Committer, Ending, wasted
+from embedpool_worker.commit import MAX_COMMIT_BYTES, Committer
+from embedpool_worker.endings import Ending, wasted
 from embedpool_worker.held import HeldJob, HeldPack
 from support.fake_line import FakeLine, Told
 from support.held import pack_of

@@ -309,7 +309,7 @@ def test_one_poisonous_input_among_64_callers_fails_only_its_own_request(place: 
     assert sorted(on.committer.kinds()) == [""] * 63 + ["InputRefused"]
     error = error_to(on, packs[place])
     assert (error.message, error.param, error.code) == (
-        "[openai] I cannot embed that", "input", "bad_input",
+        "[openai] I cannot embed that", "input[0]", "bad_input",
     )  # fmt: skip
     assert len(on.provider.calls) <= 1 + 2 * 6
     assert all(on.committer.is_right(pack) for pack in packs if pack is not packs[place])

@@ -35,7 +35,7 @@ class ProviderAnswer:
     model: str  # as the provider reported it, else as it was asked for
     total_tokens: int | None = None  # the provider's own usage, None where it reports none
     item_tokens: Sequence[int] | None = None  # exact count per input, where the adapter has it
-    headers: Mapping[str, str] = field(default_factory=dict)  # lower case; rate limits are read there
+    headers: Mapping[str, str] = field(default_factory=dict)  # lower case; for rate limits
 
 
 class Provider(Protocol):

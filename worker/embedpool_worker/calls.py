@@ -1,0 +1,174 @@
+"""Makes one provider call for a batch: a permit for each try, the key's health minded after it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from embedpool_shared import tokens
+from embedpool_shared.errors import (
+    DeadlineExceeded,
+    KeyRejected,
+    ProviderError,
+    ProviderThrottled,
+    ProviderUnavailable,
+    QuotaExhausted,
+)
+from embedpool_shared.jobs import Input, LaneClass, MergeKey
+from embedpool_worker.deployments import Deployment
+from embedpool_worker.held import Item
+from embedpool_worker.permits import Permit, Permits
+from embedpool_worker.providers.port import Provider, ProviderAnswer, ProviderCall
+from embedpool_worker.retries import retrying
+
+MAX_TRIES: Final = 3
+THROTTLED_FOR_S: Final = 1.0
+"""How long a key cools after a 429 that does not say."""
+SHORTEST_REST_S: Final = 0.1
+"""… and at least, whatever it says: a provider is never hammered."""
+QUOTA_REST_S: Final = 300.0
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """The items of one call, and where it may be made."""
+
+    items: list[Item]
+    merge: MergeKey
+    lane_class: LaneClass
+    deployments: Sequence[Deployment]
+    asked: str = ""  # the provider of the last try
+
+    @property
+    def deadline_at(self) -> float:
+        """When the last of its callers stops listening."""
+        return max(item.job.deadline_at for item in self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One answered call."""
+
+    deployment: Deployment
+    answer: ProviderAnswer
+    tries: int
+    began_at: float
+    took_s: float
+    exact: list[int] | None  # tokens of each input, where we can count them
+
+
+class Calls:
+    """Makes the calls of one lane."""
+
+    def __init__(
+        self,
+        permits: Permits,
+        adapter_of: Callable[[Deployment], Provider],
+        *,
+        count_in: Callable[..., Any],
+        max_tries: int = MAX_TRIES,
+    ) -> None:
+        """`count_in(function, *arguments)` awaits a function run off the loop."""
+        self.permits = permits
+        self._adapter_of = adapter_of
+        self._count_in = count_in
+        self._max_tries = max_tries
+
+    async def make(self, batch: Batch, inputs: list[Input], permit: Permit | None) -> Made:
+        """Call until answered, with `permit` first; raises what ended it, or `NoKeys`."""
+        tries = 0
+
+        async def one_try() -> Made:
+            nonlocal permit, tries
+            tries += 1
+            mine, permit = permit, None
+            if mine is None:
+                mine = await self.permits.acquire(
+                    batch.deployments, batch.lane_class, until_at=batch.deadline_at
+                )
+            try:
+                return await self._one_try(batch, inputs, mine, tries)
+            finally:
+                self.permits.give_back(mine)
+
+        policy = retrying(max_tries=self._max_tries, deadline_at=batch.deadline_at)
+        return await policy(one_try)
+
+    async def _one_try(self, batch: Batch, inputs: list[Input], permit: Permit, tries: int) -> Made:
+        loop = asyncio.get_running_loop()
+        deployment = permit.health.deployment
+        batch.asked = deployment.provider
+        began_at = loop.time()
+        timeout_s = min(deployment.timeout_s, batch.deadline_at - began_at)
+        if timeout_s <= 0:
+            raise DeadlineExceeded(
+                "The request's deadline passed before a provider call could be made", code="timeout"
+            )
+        call = _call(batch.merge, inputs, permit, timeout_s=timeout_s)
+        counting = self._start_counting(deployment, inputs)
+        try:
+            async with asyncio.timeout(timeout_s + 1.0):
+                answer = await self._adapter_of(deployment).embed(call)
+            took_s = loop.time() - began_at
+            exact = await counting if counting else _exact(inputs, answer)
+        except TimeoutError:
+            raise ProviderUnavailable("no answer in time") from None
+        except ProviderError as error:
+            self._mind_key(permit, error, now=loop.time())
+            raise
+        finally:
+            if counting:
+                counting.cancel()
+        return Made(deployment, answer, tries, began_at, took_s, exact)
+
+    def _start_counting(self, deployment: Deployment, inputs: list[Input]) -> Any:
+        """Count while the call is in flight, off the loop; None where we cannot count exactly."""
+        if not deployment.encoding or not isinstance(inputs[0], str):
+            return None
+        return asyncio.ensure_future(self._count_in(tokens.count_all, deployment.encoding, inputs))
+
+    def _mind_key(self, permit: Permit, error: ProviderError, *, now: float) -> None:
+        health = permit.health
+        match error:
+            case KeyRejected():
+                health.retire()
+            case QuotaExhausted():
+                health.cool(now + QUOTA_REST_S)
+            case ProviderThrottled():
+                health.cool(now + max(SHORTEST_REST_S, error.retry_after_s or THROTTLED_FOR_S))
+            case _:
+                return
+        self.permits.refuse_unserved()
+
+
+def _call(
+    merge: MergeKey, inputs: Sequence[Input], permit: Permit, *, timeout_s: float
+) -> ProviderCall:
+    deployment, key = permit.health.deployment, permit.health.key
+    return ProviderCall(
+        model=deployment.upstream_of(merge.model),
+        inputs=inputs,
+        dimensions=_forwarded_dimensions(merge, deployment),
+        params=msgspec.json.decode(merge.params) if merge.params else {},
+        secret=key.secret if key else None,
+        timeout_s=timeout_s,
+    )
+
+
+def _forwarded_dimensions(merge: MergeKey, deployment: Deployment) -> int | None:
+    """The size to ask the provider for; the model's own size is never asked for."""
+    wanted = merge.dimensions or deployment.default_dimensions
+    if not deployment.forwards_dimensions or wanted == deployment.native_dimensions:
+        return None
+    return wanted
+
+
+def _exact(inputs: Sequence[Input], answer: ProviderAnswer) -> list[int] | None:
+    """Token arrays count their ids; for texts the adapter may have counted."""
+    if not isinstance(inputs[0], str):
+        return [len(ids) for ids in inputs]
+    return None if answer.item_tokens is None else list(answer.item_tokens)

@@ -1,0 +1,78 @@
+"""How a job ends: what its caller hears, and what the ledger remembers of it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msgspec import structs
+
+from embedpool_shared.errors import EmbedPoolError, ProviderFailed
+from embedpool_shared.jobs import CallTrace, JobReply, LedgerRecord, wire_error
+from embedpool_shared.vectors import FLOAT_BYTES
+from embedpool_worker.accounting import saved_and_wasted
+from embedpool_worker.held import HeldJob
+
+
+@dataclass(slots=True, eq=False)
+class Ending:
+    """One job's end."""
+
+    job: HeldJob
+    reply: JobReply
+    record: LedgerRecord
+
+
+def answered(job: HeldJob, dims: int, trace: CallTrace, *, began_at: float) -> Ending:
+    """End a job whose every item has its vector."""
+    vectors = [vector or b"" for vector in job.vectors]
+    if {len(vector) for vector in vectors} != {dims * FLOAT_BYTES}:
+        # Parts of a job may come from different deployments; a mixture would be cut up wrongly.
+        return failed(job, ProviderFailed(f"[{trace.provider}] vectors of different lengths"))
+    blob = vectors[0] if len(vectors) == 1 else b"".join(vectors)
+    queue_ms = round(max(0.0, began_at - job.pack.arrived_at) * 1_000, 3)
+    reply = JobReply(job.job.number, blob, dims, _used(job), queue_ms, trace)
+    return Ending(job, reply, _record(job, trace.provider))
+
+
+def failed(job: HeldJob, error: EmbedPoolError) -> Ending:
+    """End a job with an error; what was paid for it so far is waste."""
+    reply = JobReply(job.job.number, b"", 0, 0, error=wire_error(error))
+    reason = "cancelled" if job.is_cancelled else type(error).__name__
+    return Ending(job, reply, _record(job, "", reason=reason))
+
+
+def late(job: HeldJob, provider: str, paid: int) -> LedgerRecord:
+    """Book what was paid for an item of a job that failed, or was answered elsewhere, meanwhile."""
+    return wasted(
+        LedgerRecord(
+            job.pack.pack_id, job.job.number, job.job.account, job.merge.model, provider,
+            used=0, paid=paid, saved=0, waste=paid,
+        )
+    )  # fmt: skip
+
+
+def wasted(record: LedgerRecord) -> LedgerRecord:
+    """Turn the record of an answer that did not count into waste, billed to nobody."""
+    return structs.replace(record, used=0, saved=0, waste=record.paid, reason="fenced")
+
+
+def _used(job: HeldJob) -> int:
+    """The api's own count where it made one: ids count as themselves, whatever text they became."""
+    return job.job.tokens or job.used_tokens
+
+
+def _record(job: HeldJob, provider: str, *, reason: str = "") -> LedgerRecord:
+    used = 0 if reason else _used(job)
+    saved, waste = saved_and_wasted(used, job.paid_tokens)
+    return LedgerRecord(
+        pack_id=job.pack.pack_id,
+        number=job.job.number,
+        account=job.job.account,
+        model=job.merge.model,
+        provider=provider,
+        used=used,
+        paid=job.paid_tokens,
+        saved=saved,
+        waste=waste,
+        reason=reason or ("count" if waste else ""),
+    )

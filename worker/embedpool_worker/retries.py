@@ -1,0 +1,59 @@
+"""When the same call is worth another try: tenacity, fed with our verdicts.
+
+A key that had to be switched is no try: it rests now, and the permits do the waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import random
+from typing import Final
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+
+from embedpool_shared.errors import ProviderError
+from embedpool_worker.verdicts import Verdict, verdict
+
+FIRST_PAUSE_S: Final = 0.1
+MAX_PAUSE_S: Final = 2.0
+
+
+def retrying(*, max_tries: int, deadline_at: float) -> AsyncRetrying:
+    """Repeat what fails for a passing reason, with growing pauses, never past the deadline."""
+    return AsyncRetrying(
+        retry=retry_if_exception(_is_worth_another_try),
+        wait=_pause_s,
+        stop=_is_enough(max_tries, deadline_at),
+        reraise=True,
+    )
+
+
+def _is_worth_another_try(error: BaseException) -> bool:
+    if not isinstance(error, ProviderError):
+        return False
+    return verdict(error, inputs=1) in {Verdict.TRY_AGAIN, Verdict.SWITCH_KEY}
+
+
+def _is_the_keys_fault(state: RetryCallState) -> bool:
+    error = state.outcome.exception() if state.outcome else None
+    return isinstance(error, ProviderError) and verdict(error, inputs=1) is Verdict.SWITCH_KEY
+
+
+def _pause_s(state: RetryCallState) -> float:
+    if _is_the_keys_fault(state):
+        return 0.0  # the permit does the waiting, for whichever key is usable first
+    longest = min(MAX_PAUSE_S, FIRST_PAUSE_S * float(2 ** min(state.attempt_number - 1, 10)))
+    return longest * (0.5 + random() / 2)
+
+
+def _is_enough(max_tries: int, deadline_at: float) -> Callable[[RetryCallState], bool]:
+    failures = 0
+
+    def is_enough(state: RetryCallState) -> bool:
+        nonlocal failures
+        failures += not _is_the_keys_fault(state)
+        resumes_at = asyncio.get_running_loop().time() + state.upcoming_sleep
+        return failures >= max_tries or resumes_at >= deadline_at
+
+    return is_enough
