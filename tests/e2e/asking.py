@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 
 from support.vectors import Input, vector_of
@@ -67,6 +68,24 @@ def right(inputs: Sequence[Input], *, dims: int = DIMS, upstream: str = UPSTREAM
     return [vector_of(one, dims, upstream) for one in inputs]
 
 
+def error_of(answer: httpx.Response) -> dict[str, Any]:
+    """Read an error, which is JSON with four keys and nothing else."""
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-request-id"]
+    body = answer.json()
+    assert body.keys() == {"error"}
+    assert body["error"].keys() == {"message", "type", "param", "code"}
+    assert body["error"]["message"]
+    error: dict[str, Any] = body["error"]
+    return error
+
+
+def seen(answer: httpx.Response) -> tuple[Any, ...]:
+    """What of an error a program decides by."""
+    error = error_of(answer)
+    return (answer.status_code, error["type"], error["param"], error["code"])
+
+
 def asked(model: str, given: Any, **fields: Any) -> dict[str, Any]:
     """Write a request for vectors in base64."""
     return {"model": model, "input": given, "encoding_format": "base64", **fields}
@@ -75,7 +94,9 @@ def asked(model: str, given: Any, **fields: Any) -> dict[str, Any]:
 class Caller:
     """One connection to a pool; it asks one thing at a time."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str):
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._host = host

@@ -11,6 +11,8 @@ from itertools import count
 from typing import Final
 
 from e2e.asking import UPSTREAM, Answer, Caller, asked, callers
+from e2e.store import Store
+from support.fake_provider import FakeProvider
 from support.vectors import vector_of
 
 _GLANCE_S: Final = 0.01
@@ -100,6 +102,20 @@ async def until(is_so: Callable[[], bool], what: str, *, patience_s: float = 15.
     while not is_so():
         assert loop.time() < give_up_at, f"not within {patience_s:g} s: {what}"
         await asyncio.sleep(_GLANCE_S)
+
+
+async def holder_mid_batch(history: History, fake: FakeProvider, store: Store) -> str:
+    """Name a worker whose provider call is in flight; the load must be the fake's only one."""
+    holder = ""
+
+    def is_mid_batch() -> bool:
+        nonlocal holder
+        holder = store.holder(history.model)
+        # All that was asked has been sent, so whoever holds something waits for the provider.
+        return bool(holder) and fake.totals.items >= history.begun
+
+    await until(is_mid_batch, "a call in flight")
+    return holder
 
 
 async def served(history: History, more: int, *, patience_s: float = 15.0) -> None:

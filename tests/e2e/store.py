@@ -32,6 +32,12 @@ class Store:
         """Items of this model not answered yet."""
         return int(self.client.hget(self._names.lane(model).depth, "items") or 0)
 
+    def holder(self, model: str) -> str:
+        """A worker that holds requests of this model right now, "" if none does."""
+        stream = self._names.lane(model).stream(LaneClass.INTERACTIVE)
+        held = self.client.xpending(stream, GROUP)["consumers"]
+        return held[0]["name"].decode() if held else ""
+
     def ledger(self, model: str) -> list[LedgerRecord]:
         """Every record of the lane, oldest first."""
         entries = self.client.xrange(self._names.lane(model).ledger)

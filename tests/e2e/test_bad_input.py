@@ -10,29 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e.asking import vectors_in
+from e2e.asking import error_of, seen, vectors_in
 
 REFUSED = "invalid_request_error"
 MIB = 1024 * 1024
 SHAPE = "Invalid input format: "
-
-
-def error_of(answer: httpx.Response) -> dict[str, Any]:
-    """Read an error, which is JSON with four keys and nothing else."""
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["x-request-id"]
-    body = answer.json()
-    assert body.keys() == {"error"}
-    assert body["error"].keys() == {"message", "type", "param", "code"}
-    assert body["error"]["message"]
-    error: dict[str, Any] = body["error"]
-    return error
-
-
-def seen(answer: httpx.Response) -> tuple[Any, ...]:
-    """What of an error a program decides by."""
-    error = error_of(answer)
-    return (answer.status_code, error["type"], error["param"], error["code"])
 
 
 def given(value: Any, **fields: Any) -> dict[str, Any]:

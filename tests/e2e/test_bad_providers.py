@@ -5,12 +5,11 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from e2e.asking import all_at_once, asked, callers, right, vectors_in
+from e2e.asking import all_at_once, asked, callers, error_of, right, seen, vectors_in
 from e2e.load import until
 from e2e.models import CANARY, REPEATING_STATUSES
 from e2e.pools import Fleet, Pool, short_directory
 from e2e.store import Store
-from e2e.test_bad_input import error_of, seen
 from support.fake_provider import FakeProvider
 from support.faults import Behaviour, Distortion, Ending
 

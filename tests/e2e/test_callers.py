@@ -10,10 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e.asking import asked, right, vectors_in
+from e2e.asking import asked, error_of, right, seen, vectors_in
 from e2e.models import CANARY
 from e2e.pools import Fleet, Pool, short_directory
-from e2e.test_bad_input import error_of, seen
 from support.fake_provider import FakeProvider
 from support.faults import Behaviour
 from support.processes import Program

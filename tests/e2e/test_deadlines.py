@@ -8,11 +8,10 @@ import httpx
 import openai
 import pytest
 
-from e2e.asking import Caller, asked, callers, right
+from e2e.asking import Caller, asked, callers, right, seen
 from e2e.load import until
 from e2e.pools import Pool
 from e2e.store import Store
-from e2e.test_bad_input import seen
 from support.fake_provider import FakeProvider
 from support.faults import Behaviour, Ending
 
@@ -42,11 +41,11 @@ def test_the_openai_client_gets_our_answer_before_its_own_timeout(
 @pytest.mark.parametrize(
     ("headers", "fields"),
     [
-        pytest.param({"x-stainless-read-timeout": "0.5"}, {}, id="openai's header"),
-        pytest.param({"x-litellm-timeout": "0.5"}, {}, id="litellm's header"),
-        pytest.param({}, {"timeout": 0.5}, id="litellm's field"),
+        pytest.param({"x-stainless-read-timeout": "1"}, {}, id="openai's header"),
+        pytest.param({"x-litellm-timeout": "1"}, {}, id="litellm's header"),
+        pytest.param({}, {"timeout": 1}, id="litellm's field"),
         pytest.param(
-            {"x-stainless-read-timeout": "600", "x-litellm-timeout": "0.5"},
+            {"x-stainless-read-timeout": "600", "x-litellm-timeout": "1"},
             {"timeout": 30},
             id="the shortest of all",
         ),
@@ -63,7 +62,7 @@ def test_every_way_to_say_how_long_is_heard(
     answer = client.post("/v1/embeddings", json=asked("small", "wait", **fields), headers=headers)
 
     assert seen(answer) == (504, "timeout_error", None, "timeout")
-    assert answer.elapsed.total_seconds() < 0.5
+    assert answer.elapsed.total_seconds() < 1
 
 
 async def test_what_was_not_sent_when_its_caller_left_is_never_sent(

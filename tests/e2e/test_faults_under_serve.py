@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from e2e.asking import UPSTREAM
-from e2e.load import History, load, served, until
+from e2e.load import History, holder_mid_batch, load, served, until
 from e2e.models import entry
 from e2e.pools import Pool, serving
 from e2e.store import Store
@@ -19,7 +19,8 @@ from support.processes import answers_ok, wait_until
 DIMS = 48
 MODEL = "m"
 CALLERS = 32
-WITHIN_S = 7.0
+SEEN_WITHIN_S = 3.0
+"""Long before a lease runs out: whoever sees a worker end hands its work over."""
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +54,20 @@ def check_bills(history: History, store: Store, before: int) -> None:
     assert len(used) == len(history.ended) - len(history.refused)
 
 
-async def test_a_worker_killed_mid_batch_costs_no_answer(pool: Pool, store: Store) -> None:
+async def test_a_worker_killed_mid_batch_costs_no_answer(
+    pool: Pool, fake: FakeProvider, store: Store
+) -> None:
+    fake.forget()
     before = len(store.ledger(MODEL))
     async with load(pool.url, MODEL, callers_count=CALLERS, dims=DIMS) as history:
         await served(history, CALLERS)
-        os.kill(pool.workers()[0].pid, signal.SIGKILL)
+        os.kill(await worker_mid_batch(pool, history, fake, store), signal.SIGKILL)
         await served(history, 3 * CALLERS)
 
     history.check()
     assert history.refusals == {}
-    assert history.slowest_s < WITHIN_S
+    assert history.slowest_s < SEEN_WITHIN_S
+    assert fake.totals.items > history.begun
     store.wait_until_quiet()
     check_bills(history, store, before)
 
@@ -85,11 +90,14 @@ async def test_a_worker_told_to_stop_costs_no_answer(pool: Pool, store: Store) -
     assert old.isdisjoint(pids(pool))
 
 
-async def test_a_worker_that_wakes_up_late_changes_nothing(pool: Pool, store: Store) -> None:
+async def test_a_worker_that_wakes_up_late_changes_nothing(
+    pool: Pool, fake: FakeProvider, store: Store
+) -> None:
+    fake.forget()
     before = len(store.ledger(MODEL))
-    sleeper = pool.workers()[0].pid
     async with load(pool.url, MODEL, callers_count=CALLERS, dims=DIMS) as history:
         await served(history, CALLERS)
+        sleeper = await worker_mid_batch(pool, history, fake, store)
         os.kill(sleeper, signal.SIGSTOP)
         overdue = history.begun
         # Everything that had begun is answered while it sleeps, by the other one.
@@ -99,7 +107,7 @@ async def test_a_worker_that_wakes_up_late_changes_nothing(pool: Pool, store: St
 
     history.check()
     assert history.refusals == {}
-    assert history.slowest_s < WITHIN_S + 1
+    assert fake.totals.items > history.begun
     store.wait_until_quiet()
     check_bills(history, store, before)
     assert sleeper in pids(pool)
@@ -117,7 +125,6 @@ async def test_the_embedded_valkey_may_die(pool: Pool, store: Store) -> None:
     for refused in history.refused:
         assert (refused.status, refused.error["code"]) == (503, "queue_unavailable")
         assert int(refused.headers["retry-after"]) >= 1
-    assert history.slowest_s < WITHIN_S
     store.wait_until_quiet()
 
 
@@ -136,6 +143,12 @@ async def test_the_api_may_die(pool: Pool, store: Store) -> None:
     history.check()
     assert history.refusals == {}
     store.wait_until_quiet()
+
+
+async def worker_mid_batch(pool: Pool, history: History, fake: FakeProvider, store: Store) -> int:
+    """Find a process whose provider call is in flight."""
+    (worker,) = pool.program.members(await holder_mid_batch(history, fake, store))
+    return worker.pid
 
 
 def pids(pool: Pool) -> set[int]:

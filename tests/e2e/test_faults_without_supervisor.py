@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from e2e.asking import UPSTREAM, Answer, Caller, asked, callers, right, vectors_in
-from e2e.load import load, served, until
+from e2e.load import holder_mid_batch, load, served, until
 from e2e.models import entry
 from e2e.pools import Fleet, short_directory
 from e2e.store import Store, store_at
@@ -37,7 +37,7 @@ class Site:
     redis: RedisServer
     fleet: Fleet
     api: Program
-    workers: list[Program] = field(default_factory=list)
+    workers: dict[str, Program] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=count)
 
     @property
@@ -47,12 +47,17 @@ class Site:
 
     def hire(self) -> Program:
         """Start another worker."""
-        self.workers.append(self.fleet.worker(f"worker-{next(self.numbers)}"))
-        return self.workers[-1]
+        name = f"worker-{next(self.numbers)}"
+        self.workers[name] = self.fleet.worker(name)
+        return self.workers[name]
+
+    def named(self, name: str) -> Program:
+        """The worker of this name."""
+        return self.workers[name]
 
     def living(self) -> list[Program]:
         """The workers that still run."""
-        return [worker for worker in self.workers if worker.is_running]
+        return [worker for worker in self.workers.values() if worker.is_running]
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +102,13 @@ def store(site: Site) -> Iterator[Store]:
         found.wait_until_quiet()
 
 
-@pytest.mark.usefixtures("store")
-async def test_a_worker_killed_mid_batch_costs_no_answer(site: Site) -> None:
+async def test_a_worker_killed_mid_batch_costs_no_answer(
+    site: Site, fake: FakeProvider, store: Store
+) -> None:
+    fake.forget()
     async with load(site.url, MODEL, callers_count=CALLERS, dims=DIMS) as history:
         await served(history, CALLERS)
-        site.living()[0].kill()
+        site.named(await holder_mid_batch(history, fake, store)).kill()
         begun = history.begun
         await until(lambda: history.has_ended(begun), "every answer", patience_s=WITHIN_S + 5)
         await served(history, CALLERS)
@@ -109,6 +116,7 @@ async def test_a_worker_killed_mid_batch_costs_no_answer(site: Site) -> None:
     history.check()
     assert history.refusals == {}
     assert history.slowest_s < WITHIN_S
+    assert fake.totals.items > history.begun
 
 
 @pytest.mark.usefixtures("store")

@@ -8,10 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from e2e.asking import asked, right, vectors_in
+from e2e.asking import asked, error_of, right, seen, vectors_in
 from e2e.models import entry, openai_entry
 from e2e.pools import Pool, serving
-from e2e.test_bad_input import error_of, seen
 from support.fake_provider import FakeProvider
 from support.faults import Behaviour
 

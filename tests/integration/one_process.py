@@ -6,15 +6,14 @@ import asyncio
 import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from redis.asyncio.connection import ConnectionPool
-from redis.exceptions import RedisError
 from typing_extensions import override
 
 from embedpool_api.lanes import Lanes
+from embedpool_api.observer import Observer
 from embedpool_api.outbox import QueueBounds
 from embedpool_api.posted import Answer
 from embedpool_shared.errors import QueueUnavailable
@@ -27,6 +26,7 @@ from embedpool_shared.jobs import (
     records_from,
 )
 from embedpool_shared.names import GROUP, Names
+from embedpool_shared.presence import WORKER, Presence
 from embedpool_shared.redis import Line, RedisAddress, RedisRefused, connection_pool
 from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Adapter, Deployment
@@ -58,14 +58,9 @@ async def until(
 
 
 class Counting(Line):
-    """A line that counts what it sent, and can wait for its own end."""
+    """A line that counts what it sent."""
 
     sent = 0
-
-    async def hang_up(self) -> None:
-        """Close, and return when it is closed: over TLS that takes a farewell."""
-        with suppress(RedisError, OSError):
-            await self._connection.disconnect()
 
     @override
     async def call(self, *command: Any, **patience: float) -> Any:
@@ -135,6 +130,7 @@ class ApiSide:
 
     def __init__(self, site: Site, api_id: str, bounds: QueueBounds, via: str | None) -> None:
         self._site = site
+        self.api_id = api_id
         self.lanes = Lanes(
             site.names,
             lambda role: site.line(f"{api_id}-{role}", via=via),
@@ -239,10 +235,9 @@ class Site:
             task.cancel()
         ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         for _, line in self._lines:
-            await line.hang_up()
+            await line.close()
         for pool in self._pools:
             await pool.disconnect()
-        await asyncio.sleep(0)
         failures = [e for e in ended if isinstance(e, Exception)]
         if failures and error is None:
             raise ExceptionGroup("a side failed", failures)
@@ -431,3 +426,22 @@ class Site:
         """Tell whether nothing waits, nothing is leased and nothing is counted as waiting."""
         lengths = [await self.waiting(lane_class) for lane_class in LaneClass]
         return not any(lengths) and not await self.pending() and await self.depth() == (0, 0, 0)
+
+
+def observed(site: Site, api: ApiSide, worker: WorkerSide) -> None:
+    """Let both sides say that they live, and react when Redis forgot them."""
+    observer = Observer(
+        site.names,
+        lambda role: site.line(f"{api.api_id}-{role}"),
+        api_id=api.api_id,
+        on_forgotten=api.lanes.repeat_all,
+        spawn=site.spawn,
+    )
+    presence = Presence(
+        site.line(f"{worker.worker_id}-presence"),
+        site.names,
+        WORKER + worker.worker_id,
+        on_seen=lambda seen: worker.pool.hurry() if seen.was_forgotten else None,
+    )
+    site.spawn(observer.run())
+    site.spawn(presence.run())

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import redis
 
-from embedpool_api.observer import Observer
 from embedpool_shared.errors import ConfigInvalid, QueueUnavailable
-from embedpool_shared.presence import WORKER, Presence
 from embedpool_shared.redis import AccessDenied, RedisAddress, connection_pool
 from embedpool_worker.handover import hand_over
-from embedpool_worker.maintenance import Housekeeper, maintenance_worker, run_maintenance
-from integration.one_process import MODEL, Embedder, Site, right, until
+from embedpool_worker.maintenance import Housekeeper, maintenance_worker
+from integration.one_process import MODEL, Embedder, Site, observed, right, until
 from support.orphans import dying_with_us
 from support.ports import free_port
 from support.processes import wait_until
@@ -36,9 +34,12 @@ COMMANDS: Final = (
     "+xgroup|create +xgroup|delconsumer +xinfo|consumers "
 )
 """What embedpool needs of Redis; the manual of operations lists the same."""
-ARQ_COMMANDS: Final = "+multi +exec +watch +unwatch +psetex +incr +zcount +expire +dbsize +info "
+ARQ_COMMANDS: Final = (
+    "+multi +exec +watch +unwatch +psetex +setex +incrby +expire "
+    "+zcard +zscore +zincrby +dbsize +info "
+)
 """What the maintenance jobs need besides."""
-TEST_COMMANDS: Final = "+keys +xlen +zcard "
+TEST_COMMANDS: Final = "+keys +xlen "
 """What this test asks to see whether all is well."""
 
 
@@ -104,16 +105,7 @@ async def test_a_user_with_few_rights_serves_a_whole_pool_over_tls(
     async with Site(url_of(server), prefix="acl", ca_file=str(ca_file)) as site:
         api, embedder = site.api(), Embedder()
         worker = site.worker(embedder, lease_s=0.2)
-        observer = Observer(
-            site.names,
-            lambda role: site.line(f"a1-{role}"),
-            api_id="a1",
-            on_forgotten=api.lanes.repeat_all,
-            spawn=site.spawn,
-        )
-        presence = Presence(
-            site.line("p"), site.names, WORKER + worker.worker_id, on_seen=lambda seen: None
-        )
+        observed(site, api, worker)
         housekeeper = Housekeeper(site.line("tidy"), site.line("directory"), site.names)
         ran = asyncio.Event()
 
@@ -121,13 +113,14 @@ async def test_a_user_with_few_rights_serves_a_whole_pool_over_tls(
             await housekeeper.tidy(frozenset())
             ran.set()
 
-        site.spawn(observer.run())
         chores = maintenance_worker(site.pool("arq"), site.names, tidy)
-        site.spawn(run_maintenance(lambda: chores))
+        chores.burst, chores.poll_delay_s = True, 0.01  # ends when nothing is due
+        await chores.pool.enqueue_job(f"{site.names.maintenance}:tidy")
+        await chores.async_run()
+        assert ran.is_set()
 
         assert await api.ask("a") == right(["a"])
-        assert (await presence.beat()).workers == {WORKER + worker.worker_id}
-        await chores.pool.enqueue_job(f"{site.names.maintenance}:tidy")
+        await until(lambda: site.has_presence(2), "both say that they live")
         embedder.gate.clear()
         unwanted = api.post(["unwanted"], ["wanted"])
         await api.accepted(unwanted)
@@ -149,11 +142,17 @@ async def test_a_lane_serves_on_redis_seven_as_on_valkey(
 ) -> None:
     server, ca_file = tls_server
     async with Site(url_of(server), prefix="acl", ca_file=str(ca_file)) as site:
-        site.worker(Embedder())
         api = site.api("a7")
+        unwanted = api.post(["unwanted"])
+        await api.accepted(unwanted)
+        api.give_up(unwanted)
+        await until(site.is_quiet, "it is taken back")
+        site.worker(Embedder())
 
         assert await api.ask("no count of tokens") == right(["no count of tokens"])
         await until(site.is_quiet, "nothing is left")
+        assert [record.reason for record in await site.ledger()] == ["cancelled", ""]
+        assert await site.call("HGET", site.lane.depth, "served") == b"1"
 
 
 @pytest.mark.parametrize(

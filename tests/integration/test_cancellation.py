@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from embedpool_shared.jobs import encode
+from embedpool_shared.names import GROUP
+from embedpool_shared.scripts import script
 from embedpool_worker.marks import FRESH_FOR_S
 from integration.by_hand import Hand
 from integration.one_process import Embedder, Site, right, until
@@ -43,6 +46,9 @@ async def test_one_job_of_an_unseen_pack_is_marked_and_the_other_is_answered(
         await until(site.has_marks, "the mark is set")
         await until(lambda: asyncio.get_running_loop().time() > stale_at, "marks are worth reading")
 
+        (posted,) = unwanted.jobs
+        assert posted.pack
+        assert await site.call("PTTL", site.lane.part(posted.pack.pack_id)) > 0
         site.worker(embedder)
 
         assert [reply.vectors for reply in await wanted.done] == right(["wanted"])
@@ -97,7 +103,7 @@ async def test_work_already_sent_is_billed_although_its_caller_has_gone(
         assert [(r.used, r.paid) for r in await site.ledger()] == [(1, 1)]
 
 
-async def test_a_job_put_back_in_part_is_not_deleted_with_the_sums_of_its_whole_pack(
+async def test_a_pack_put_back_in_part_is_not_deleted_with_the_sums_of_its_whole(
     valkey: RedisServer,
 ) -> None:
     async with Site(valkey.url) as site:
@@ -105,18 +111,27 @@ async def test_a_job_put_back_in_part_is_not_deleted_with_the_sums_of_its_whole_
         answers = [api.post([text]) for text in ("a", "bb")]
         await api.accepted(*answers)
         (pack,) = await hand.take()
-        # Its reply is read by nobody yet when both callers hang up.
-        for answer in answers:
-            answer.done.cancel()
         await hand.commit([pack.open[0]])
         await hand.hand_back.untouched(pack.lane_class, [pack.entry_id])
 
-        for answer in answers:
-            api.give_up(answer)
-        await api.flushed()
+        # As an api does whose callers both hang up before it has read the first one's reply.
+        names = site.lane
+        await site.line("late").run(
+            script("cancel"),
+            [
+                names.stream(pack.lane_class),
+                names.depth,
+                names.pk(pack.pack_id),
+                names.part(pack.pack_id),
+                names.ledger,
+            ],
+            [GROUP, "0,1", 1, 2, 3, 0, encode([])],
+        )
 
         assert await site.depth() == (1, 2, 0)
         (again,) = await hand.take()
+        await hand.marks.read([again])
+        assert [job.is_cancelled for job in again.open.values()] == [True]
         await hand.commit(list(again.open.values()))
         await until(site.is_quiet, "nothing is left")
 

@@ -63,6 +63,7 @@ async def test_a_pack_committed_in_parts_stays_leased_until_the_last_one(
 
         assert await vectors_of(answers[1:2]) == right(["b"])
         assert (await site.depth(), await site.pending(), hand.released) == ((2, 2, 4), 1, [])
+        assert await site.call("PTTL", site.lane.part(pack.pack_id)) > 0
         await hand.commit([third])
         await hand.commit([first])
         assert await vectors_of(answers) == right(["a", "b", "c"])
@@ -153,6 +154,28 @@ async def test_a_whole_commit_after_another_workers_partial_one_leaves_out_what_
         assert counted_once(records)
         assert [(r.number, r.waste) for r in records if r.reason == "fenced"] == [(1, 1)]
         assert await site.is_quiet()
+
+
+async def test_a_partial_commit_after_another_workers_whole_one_changes_nothing(
+    valkey: RedisServer,
+) -> None:
+    async with Site(valkey.url) as site:
+        api, zombie = site.api(), Hand(site, "zombie")
+        heir = Hand(site, "heir", lease_s=0.05)
+        answers, pack = await posted_pack(api, zombie, ["a", "b"])
+        heir.keep_beating()
+        await until(lambda: bool(heir.taken_over), "the lease is taken over")
+        (same,) = heir.taken()
+
+        await heir.commit(list(same.open.values()))
+        await zombie.commit([pack.open[1]])
+
+        records = await site.ledger()
+        assert await vectors_of(answers) == right(["a", "b"])
+        assert counted_once(records)
+        assert [(r.number, r.used) for r in records if r.reason == "fenced"] == [(1, 0)]
+        assert await site.is_quiet()
+        assert await site.call("EXISTS", site.lane.part(pack.pack_id)) == 0
 
 
 async def test_a_commit_for_an_api_that_is_gone_bills_without_a_reply(valkey: RedisServer) -> None:

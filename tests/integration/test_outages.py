@@ -8,19 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from embedpool_api.observer import Observer
 from embedpool_shared.jobs import LaneClass
 from embedpool_shared.names import GROUP
-from embedpool_shared.presence import WORKER, Presence
 from integration.history import History
-from integration.one_process import Embedder, Site, right, until
+from integration.one_process import Embedder, Site, observed, right, until
 from support.proxy import FaultProxy
 from support.valkey import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from integration.one_process import ApiSide, WorkerSide
 
 CALLERS = 20
 
@@ -30,25 +27,6 @@ def durable() -> Iterator[RedisServer]:
     """A Valkey of the test's own, which keeps every write."""
     with RedisServer(appendonly=True, settings={"appendfsync": "always"}) as server:
         yield server
-
-
-def observed(site: Site, api: ApiSide, worker: WorkerSide) -> None:
-    """Let both sides say that they live, and react when Redis forgot them."""
-    observer = Observer(
-        site.names,
-        lambda role: site.line(f"a1-{role}"),
-        api_id="a1",
-        on_forgotten=api.lanes.repeat_all,
-        spawn=site.spawn,
-    )
-    presence = Presence(
-        site.line("w1-presence"),
-        site.names,
-        WORKER + worker.worker_id,
-        on_seen=lambda seen: worker.pool.hurry() if seen.was_forgotten else None,
-    )
-    site.spawn(observer.run())
-    site.spawn(presence.run())
 
 
 def under_load(site: Site, history: History, requests: int) -> list[asyncio.Task[None]]:

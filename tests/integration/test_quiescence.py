@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from embedpool_api.inbox import REPLIES_PER_READ
-from embedpool_api.observer import Observer
 from embedpool_shared.jobs import LaneClass
-from embedpool_shared.presence import WORKER, Presence
 from embedpool_worker.handover import hand_over
 from embedpool_worker.maintenance import Housekeeper, maintenance_worker, run_maintenance
 from integration.history import History
-from integration.one_process import Embedder, Site, until
+from integration.one_process import Embedder, Site, observed, until
 
 if TYPE_CHECKING:
-    from integration.one_process import ApiSide, WorkerSide
+    from integration.one_process import WorkerSide
     from support.valkey import RedisServer
 
 OWNED: Final = (
@@ -98,7 +96,8 @@ async def test_an_idle_pool_of_four_lanes_costs_two_commands_a_second_per_proces
 ) -> None:
     async with Site(valkey.url) as site:
         api, worker = site.api(), site.worker(Embedder())
-        idle_process(site, api, worker)
+        observed(site, api, worker)
+        keep_house(site, worker)
         for lane in range(IDLE_LANES):
             assert await api.ask("warm", model=f"m{lane}")
         before = await site.commands_by_process()
@@ -111,26 +110,14 @@ async def test_an_idle_pool_of_four_lanes_costs_two_commands_a_second_per_proces
         assert per_s["w1"] <= MAX_IDLE_COMMANDS_PER_S
 
 
-def idle_process(site: Site, api: ApiSide, worker: WorkerSide) -> None:
-    """Everything else that the two kinds of process do at Redis while nobody asks anything."""
-    observer = Observer(
-        site.names,
-        lambda role: site.line(f"a1-{role}"),
-        api_id="a1",
-        on_forgotten=api.lanes.repeat_all,
-        spawn=site.spawn,
-    )
-    presence = Presence(
-        site.line("w1-presence"), site.names, WORKER + worker.worker_id, on_seen=lambda seen: None
-    )
+def keep_house(site: Site, worker: WorkerSide) -> None:
+    """Run the chores of a worker process."""
     housekeeper = Housekeeper(site.line("w1-tidy"), site.line("w1-directory"), site.names)
     pool = site.pool("w1-arq")
 
     async def tidy() -> None:
         await housekeeper.tidy(frozenset({worker.worker_id}))
 
-    site.spawn(observer.run())
-    site.spawn(presence.run())
     site.spawn(run_maintenance(lambda: maintenance_worker(pool, site.names, tidy)))
 
 

@@ -55,6 +55,8 @@ class Leases:
         self._is_active = True
         self._hurry = asyncio.Event()
         self._beaten = asyncio.Event()
+        self._ended: set[tuple[LaneClass, str]] = set()  # since the last beat
+        self._ended_before: set[tuple[LaneClass, str]] = set()  # and since the one before
 
     async def has_beaten(self) -> None:
         """Wait for the first beat: from then on the clock is known."""
@@ -72,10 +74,21 @@ class Leases:
     def release(self, pack: HeldPack) -> None:
         """Stop renewing it."""
         self._held[pack.lane_class].pop(pack.entry_id, None)
+        if not pack.is_lost:
+            self._ended.add((pack.lane_class, pack.entry_id))
 
     def holds(self, lane_class: LaneClass, entry_id: str) -> bool:
-        """Tell whether this entry is already in our hands."""
+        """Tell whether this entry is in our hands."""
         return entry_id in self._held[lane_class]
+
+    def knows(self, lane_class: LaneClass, entry_id: str) -> bool:
+        """Tell whether this entry is in our hands, or was until a moment ago.
+
+        A look at what is pending may cross the commit that ends it; a second call would be waste.
+        """
+        place = (lane_class, entry_id)
+        has_ended = place in self._ended or place in self._ended_before
+        return has_ended or self.holds(lane_class, entry_id)
 
     def held(self, lane_class: LaneClass) -> list[HeldPack]:
         """List the packs held."""
@@ -118,6 +131,7 @@ class Leases:
         time_us, *answers = await self._line.run(script("keep"), streams, arguments)
         self._clock.learn(time_us, now=asyncio.get_running_loop().time())
         self._beaten.set()
+        self._ended_before, self._ended = self._ended, set()
         pending = 0
         for lane_class, (cursor, lost, taken, still_pending) in zip(
             LaneClass, answers, strict=True

@@ -239,7 +239,7 @@ class Pool:
     def _held(self, served: ServedLane, entry: Delivery) -> HeldPack | None:
         """Read an entry, unless we hold it already; one we cannot read is left to others."""
         lane_class, entry_id, flat, earlier = entry
-        if served.leases.holds(lane_class, entry_id.decode()) or not flat:
+        if served.leases.knows(lane_class, entry_id.decode()) or not flat:
             return None
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         now = asyncio.get_running_loop().time()
