@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from embedpool_shared.config_exposure import is_loopback
 from embedpool_shared.errors import BadRequest, InvalidApiKey
+from embedpool_shared.hosts import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from embedpool_shared.catalog import same_name
-from embedpool_shared.config import Config
+from embedpool_shared.config.settings import Config
 
 
 def rules_out(config: Config, *, has_file: bool) -> Callable[[str], bool]:

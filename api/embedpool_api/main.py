@@ -22,9 +22,9 @@ from embedpool_api.observer import Observer
 from embedpool_api.outbox import QueueBounds
 from embedpool_api.parts import ApiParts
 from embedpool_shared import tokens
-from embedpool_shared.config import Config
-from embedpool_shared.config_exposure import refuse_exposure
-from embedpool_shared.config_file import load_config
+from embedpool_shared.config.exposure import refuse_exposure
+from embedpool_shared.config.file import load_config
+from embedpool_shared.config.settings import Config
 from embedpool_shared.lines import lines
 from embedpool_shared.memory import settle_memory
 from embedpool_shared.names import Names

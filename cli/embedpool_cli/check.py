@@ -6,19 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TextIO
 
 from embedpool_cli.masking import bare_address, masked
-from embedpool_shared.config_env import Setting, our_settings
-from embedpool_shared.config_notices import Notice, NoticeKind
+from embedpool_shared.config.environment import Setting, our_settings
+from embedpool_shared.config.notices import Notice, NoticeKind
 from embedpool_shared.errors import ConfigInvalid
 from embedpool_worker.deployments import Adapter
-from embedpool_worker.fleet import LOCAL_MODEL
-from embedpool_worker.understanding import understood
+from embedpool_worker.fleet.groups import LOCAL_MODEL
+from embedpool_worker.fleet.understanding import understood
 
 if TYPE_CHECKING:
     from embedpool_shared.catalog import Catalog, ModelCard
-    from embedpool_shared.config import Config
-    from embedpool_shared.config_file import LoadedConfig
-    from embedpool_worker.assembly import Served
-    from embedpool_worker.fleet import Fleet
+    from embedpool_shared.config.file import LoadedConfig
+    from embedpool_shared.config.settings import Config
+    from embedpool_worker.fleet.assembly import Served
+    from embedpool_worker.fleet.groups import Fleet
 
 COLUMNS: Final = (
     "deployment",

@@ -13,7 +13,7 @@ from embedpool_cli.children import child_command
 from embedpool_cli.embedded_valkey import EmbeddedValkey
 from embedpool_cli.listening import base_url
 from embedpool_cli.supervisor import Say
-from embedpool_shared.config import Config
+from embedpool_shared.config.settings import Config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

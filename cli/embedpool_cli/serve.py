@@ -19,8 +19,8 @@ from embedpool_cli.ready import ready_text
 from embedpool_cli.roles import roles
 from embedpool_cli.stopping import StopSignals
 from embedpool_cli.supervisor import Say, Supervisor
-from embedpool_shared.config_exposure import refuse_exposure
-from embedpool_worker.understanding import understood
+from embedpool_shared.config.exposure import refuse_exposure
+from embedpool_worker.fleet.understanding import understood
 
 
 def serve(options: ServeOptions, environ: Mapping[str, str], *, say: Say, announce: Say) -> int:

@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from embedpool_shared.config import Config
+from embedpool_shared.config.settings import Config
 from embedpool_shared.errors import ConfigInvalid
 from embedpool_shared.redis import Line, RedisAddress, connection_pool
 

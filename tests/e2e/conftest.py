@@ -1,15 +1,10 @@
-"""One pool for every test that neither breaks it nor needs it broken, and callers' clients.
-
-Coroutine tests run on a loop of their own, within a bound that says which wait never ended.
-"""
+"""One pool for every test that neither breaks it nor needs it broken, and callers' clients."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import os
-from collections.abc import Callable, Coroutine, Generator, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Generator, Iterator
+from typing import Final
 
 import httpx
 import pytest
@@ -19,29 +14,9 @@ from e2e.pools import Pool, serving
 from e2e.store import Store, store_at
 from support.fake_provider import FakeProvider
 
-if TYPE_CHECKING:
-    from _pytest.python import Function
-
-TEST_PATIENCE_S: Final = 60.0
 SHOWN_CHARS: Final = 4_000
 FOREIGN: Final = ("EMBEDPOOL_", "LITELLM_", "OPENAI_", "REDIS_")
 FOREIGN_ENDINGS: Final = ("_API_KEY", "_API_BASE", "_PROXY", "_TOKEN")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: Function) -> bool | None:
-    """Await a test that is a coroutine function."""
-    test = pyfuncitem.obj
-    if not inspect.iscoroutinefunction(test):
-        return None
-    names = inspect.signature(test).parameters
-    asyncio.run(_bounded(test, {name: pyfuncitem.funcargs[name] for name in names}))
-    return True
-
-
-async def _bounded(test: Callable[..., Coroutine[Any, Any, None]], fixtures: Any) -> None:
-    async with asyncio.timeout(TEST_PATIENCE_S):
-        await test(**fixtures)
 
 
 @pytest.hookimpl(wrapper=True)

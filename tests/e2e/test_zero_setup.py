@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -171,7 +170,7 @@ def test_only_its_owner_can_open_the_store(pool: Pool) -> None:
     socket = pool.data_directory / "valkey.sock"
 
     assert socket.stat().st_mode & 0o077 == 0
-    assert Path(pool.data_directory).stat().st_mode & 0o077 == 0
+    assert pool.data_directory.stat().st_mode & 0o077 == 0
 
 
 def test_floats_are_as_long_as_float32_needs(client: httpx.Client) -> None:

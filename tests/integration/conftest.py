@@ -1,42 +1,35 @@
-"""Async tests run on a loop of their own, within a bound, and leave no connection behind."""
+"""A test here leaves no connection behind."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import os
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import pytest
 
 from integration.one_process import until
+from support.async_tests import awaited
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator
 
     from _pytest.python import Function
-
-TEST_PATIENCE_S: Final = 45.0
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: Function) -> bool | None:
-    """Await a test that is a coroutine function."""
-    test = pyfuncitem.obj
-    if not inspect.iscoroutinefunction(test):
-        return None
-    names = inspect.signature(test).parameters
-    asyncio.run(_bounded(test, {name: pyfuncitem.funcargs[name] for name in names}))
-    return True
+    """Await a test that is a coroutine function, and then the end of its connections."""
+    return awaited(pyfuncitem, around=_without_leaks)
 
 
-async def _bounded(test: Callable[..., Coroutine[Any, Any, None]], fixtures: Any) -> None:
-    async with asyncio.timeout(TEST_PATIENCE_S):
-        before = _open_sockets()
-        await test(**fixtures)
-        # Over TLS a connection closes with a farewell, which takes some turns of the loop.
-        await until(lambda: _open_sockets() <= before, "every connection is closed")
+@asynccontextmanager
+async def _without_leaks() -> AsyncIterator[None]:
+    before = _open_sockets()
+    yield
+    # Over TLS a connection closes with a farewell, which takes some turns of the loop.
+    await until(lambda: _open_sockets() <= before, "every connection is closed")
 
 
 def _open_sockets() -> int:

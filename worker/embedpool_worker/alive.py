@@ -11,8 +11,8 @@ import os
 import socket
 import sys
 
-from embedpool_shared.config import Config
-from embedpool_shared.config_file import load_config
+from embedpool_shared.config.file import load_config
+from embedpool_shared.config.settings import Config
 from embedpool_shared.errors import ConfigInvalid, QueueUnavailable
 from embedpool_shared.names import Names
 from embedpool_shared.presence import WORKER

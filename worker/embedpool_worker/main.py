@@ -16,7 +16,7 @@ from typing import Any
 import uvloop
 
 from embedpool_shared.catalog import encode_catalog
-from embedpool_shared.config import Config
+from embedpool_shared.config.settings import Config
 from embedpool_shared.errors import QueueUnavailable
 from embedpool_shared.jobs import LaneClass, MergeKey
 from embedpool_shared.lines import jobs_address, lines, main_address
@@ -25,13 +25,13 @@ from embedpool_shared.names import Names
 from embedpool_shared.presence import WORKER, Presence, Seen
 from embedpool_shared.redis import connection_pool
 from embedpool_worker.deployments import Adapter, Deployment
+from embedpool_worker.fleet.understanding import Understanding, understood
 from embedpool_worker.maintenance import Housekeeper, maintenance_worker, run_maintenance
 from embedpool_worker.pool import Pool, PoolParts, PoolSettings
 from embedpool_worker.providers import adapters
 from embedpool_worker.providers.http_options import HttpOptions
 from embedpool_worker.providers.local import LocalModel
 from embedpool_worker.providers.port import Provider
-from embedpool_worker.understanding import Understanding, understood
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from embedpool_api.known_names import rules_out
-from embedpool_shared.config import Config
+from embedpool_shared.config.settings import Config
 
 LISTED = {"model_name": "small", "litellm_params": {"model": "openai/small"}}
 CLOSED: dict[str, Any] = {

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from embedpool_cli.listening import listening_socket
 from embedpool_cli.plan import Plan, ServeOptions
-from embedpool_shared.config import Config
+from embedpool_shared.config.settings import Config
 
 FAKE_EMBEDPOOL: Final = """
 import json, signal, socket, sys

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedpool_shared.catalog import same_name
-from embedpool_shared.config_aliases import settled_aliases
+from embedpool_shared.config.aliases import settled_aliases
 from embedpool_shared.errors import ConfigInvalid
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from embedpool_shared.config import Config
-from embedpool_shared.config_env import Setting, misspelt_names, our_settings, overlaid
-from embedpool_shared.config_file import load_config
+from embedpool_shared.config.environment import Setting, misspelt_names, our_settings, overlaid
+from embedpool_shared.config.file import load_config
+from embedpool_shared.config.settings import Config
 
 
 def test_every_setting_of_ours_has_an_environment_name_of_its_own() -> None:

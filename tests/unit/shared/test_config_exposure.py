@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from embedpool_shared.config import Config
-from embedpool_shared.config_exposure import has_weak_master_key, is_loopback, refuse_exposure
-from embedpool_shared.config_file import load_config
+from embedpool_shared.config.exposure import has_weak_master_key, refuse_exposure
+from embedpool_shared.config.file import load_config
+from embedpool_shared.config.settings import Config
 from embedpool_shared.errors import ConfigInvalid
+from embedpool_shared.hosts import is_loopback
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 (the address is what is tested)
 

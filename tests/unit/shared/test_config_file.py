@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from embedpool_shared.config import Config
-from embedpool_shared.config_file import LoadedConfig, load_config
-from embedpool_shared.config_notices import NoticeKind
+from embedpool_shared.config.file import LoadedConfig, load_config
+from embedpool_shared.config.notices import NoticeKind
+from embedpool_shared.config.settings import Config
 from embedpool_shared.errors import ConfigInvalid
 
 LOOK_FOR = "look for wrong indentation, tabs or a missing quote"

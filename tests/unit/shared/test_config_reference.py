@@ -10,10 +10,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from embedpool_shared.config import Config
-from embedpool_shared.config_env import Setting, our_settings
-from embedpool_shared.config_file import load_config
-from embedpool_shared.config_litellm import (
+from embedpool_shared.config.environment import Setting, our_settings
+from embedpool_shared.config.file import load_config
+from embedpool_shared.config.litellm_sections import (
     CacheParams,
     GeneralSettings,
     LitellmParams,
@@ -21,6 +20,7 @@ from embedpool_shared.config_litellm import (
     ModelInfo,
     RouterSettings,
 )
+from embedpool_shared.config.settings import Config
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "config.example.yaml"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from embedpool_shared.config_file import LoadedConfig, load_config
-from embedpool_worker.fleet import Fleet, build_fleet
-from embedpool_worker.model_names import KnownModels
+from embedpool_shared.config.file import LoadedConfig, load_config
+from embedpool_worker.fleet.groups import Fleet, build_fleet
+from embedpool_worker.fleet.model_names import KnownModels
 from embedpool_worker.providers.price_map import PriceEntry
 
 

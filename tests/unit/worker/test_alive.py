@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from embedpool_shared.config import Config
+from embedpool_shared.config.settings import Config
 from embedpool_shared.names import Names
 from embedpool_worker.alive import beats, verdict
 

@@ -9,8 +9,8 @@ from embedpool_shared.catalog import (
     catalog_from,
     encode_catalog,
 )
-from embedpool_worker.catalogue import catalogue, unserved_names
-from embedpool_worker.fleet import build_fleet
+from embedpool_worker.fleet.catalogue import catalogue, unserved_names
+from embedpool_worker.fleet.groups import build_fleet
 from unit.worker.fleets import KNOWN, loaded, one_model
 
 

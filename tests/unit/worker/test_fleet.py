@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from embedpool_shared.config_notices import NoticeKind
+from embedpool_shared.config.notices import NoticeKind
 from embedpool_shared.errors import ConfigInvalid
 from embedpool_worker.deployments import Adapter, Deployment
-from embedpool_worker.fleet import Fleet
+from embedpool_worker.fleet.groups import Fleet
 from unit.worker.fleets import fleet_of, one_model
 
 

@@ -20,7 +20,7 @@ class InProcess:
     """A line to a Redis of which only plain commands are needed."""
 
     def __init__(self) -> None:
-        self.redis = fakeredis.FakeRedis()
+        self.redis: Any = fakeredis.FakeRedis()
         self.redis.xadd(NAMES.lanes, {"lane": "m"})
 
     async def call(self, *command: Any, patience_s: float = 0.0) -> Any:

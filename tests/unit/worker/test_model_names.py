@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from embedpool_shared.errors import ConfigInvalid
-from embedpool_worker.model_names import KnownModels, ModelPlace, place_of
+from embedpool_worker.fleet.model_names import KnownModels, ModelPlace, place_of
 from embedpool_worker.providers.price_map import PriceEntry
 
 KNOWN = KnownModels(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from embedpool_shared.errors import ConfigInvalid
-from embedpool_worker.vector_spaces import VectorSpace, doubt_about
+from embedpool_worker.fleet.vector_spaces import VectorSpace, doubt_about
 
 
 def space(

@@ -11,16 +11,16 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from embedpool_shared.config_litellm import LitellmParams, ModelInfo
+from embedpool_shared.config.litellm_sections import LitellmParams, ModelInfo
 from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Adapter, Deployment, ProviderKey
+from embedpool_worker.fleet.vector_spaces import VectorSpace
 from embedpool_worker.providers import limits, local
-from embedpool_worker.vector_spaces import VectorSpace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from embedpool_worker.model_names import KnownModels, ModelPlace
+    from embedpool_worker.fleet.model_names import KnownModels, ModelPlace
     from embedpool_worker.providers.limits import Dimensions, Traits
     from embedpool_worker.providers.price_map import PriceEntry
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING, Final
 
 from embedpool_shared.errors import ConfigInvalid
+from embedpool_shared.hosts import is_loopback
 
 if TYPE_CHECKING:
-    from embedpool_shared.config import Config
+    from embedpool_shared.config.settings import Config
 
 WEAK_MASTER_KEYS: Final = frozenset(
     {
@@ -32,16 +32,6 @@ WEAK_MASTER_KEYS: Final = frozenset(
 )
 """Placeholders of tutorials: everybody knows them."""
 MIN_MASTER_KEY_CHARS: Final = 8
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def has_weak_master_key(config: Config) -> bool:

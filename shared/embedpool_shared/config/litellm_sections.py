@@ -1,6 +1,6 @@
 """The sections of LiteLLM's proxy configuration, and the settings in them that we use. Pure.
 
-They accept everything, so that an existing file starts unchanged; `config_notices` lists what is
+They accept everything, so that an existing file starts unchanged; `notices` lists what is
 not used here.
 """
 

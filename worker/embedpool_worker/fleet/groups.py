@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from embedpool_shared.catalog import same_name
-from embedpool_shared.config_litellm import LitellmParams, ModelEntry, ModelInfo
-from embedpool_shared.config_notices import Notice, ignored, unused_in_entry, warning
+from embedpool_shared.config.litellm_sections import LitellmParams, ModelEntry, ModelInfo
+from embedpool_shared.config.notices import Notice, ignored, unused_in_entry, warning
 from embedpool_shared.errors import ConfigInvalid
-from embedpool_worker.assembly import Order, Served, assembled, printable_id
-from embedpool_worker.model_names import WITHOUT_EMBEDDINGS, KnownModels, ModelPlace, place_of
+from embedpool_worker.fleet.assembly import Order, Served, assembled, printable_id
+from embedpool_worker.fleet.model_names import WITHOUT_EMBEDDINGS, KnownModels, ModelPlace, place_of
+from embedpool_worker.fleet.unlisted import models_of, providers_with_key
+from embedpool_worker.fleet.vector_spaces import doubt_about
 from embedpool_worker.patterns import ANY, Pattern
-from embedpool_worker.unlisted import models_of, providers_with_key
-from embedpool_worker.vector_spaces import doubt_about
 
 if TYPE_CHECKING:
-    from embedpool_shared.config_file import LoadedConfig
+    from embedpool_shared.config.file import LoadedConfig
     from embedpool_worker.deployments import Deployment
 
 LOCAL_MODEL: Final = "wordllama"

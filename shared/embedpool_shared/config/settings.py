@@ -1,6 +1,6 @@
 """Every setting of ours: its default, its bounds and one sentence about it. Pure.
 
-The layout of the file is LiteLLM's; its sections are in `config_litellm`. Here an unknown setting
+The layout of the file is LiteLLM's; its sections are in `litellm_sections`. Here an unknown setting
 is an error, there it is ignored and listed.
 """
 
@@ -19,13 +19,13 @@ from pydantic import (
     model_validator,
 )
 
-from embedpool_shared.config_exposure import is_loopback
-from embedpool_shared.config_litellm import (
+from embedpool_shared.config.litellm_sections import (
     GeneralSettings,
     LitellmSettings,
     ModelEntry,
     RouterSettings,
 )
+from embedpool_shared.hosts import is_loopback
 
 DEFAULT_REQUEST_TIMEOUT_S: Final = 60.0
 DEFAULT_RETRIES: Final = 2
@@ -181,7 +181,7 @@ class LlmSettings(Section):
 
 
 class Config(Section):
-    """The whole configuration; built by `config_file.load_config`."""
+    """The whole configuration; built by `file.load_config`."""
 
     model_list: tuple[ModelEntry, ...] = ()
     """The models served, in LiteLLM's layout; entries of one model_name form a group."""

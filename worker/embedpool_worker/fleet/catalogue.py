@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from embedpool_shared.catalog import ANY_DIMENSIONS, Catalog, ModelCard, same_name
-from embedpool_shared.config_aliases import settled_aliases
-from embedpool_shared.config_notices import Notice, ignored, warning
-from embedpool_worker.fleet import LOCAL_ALIASES, LOCAL_MODEL
+from embedpool_shared.config.aliases import settled_aliases
+from embedpool_shared.config.notices import Notice, ignored, warning
+from embedpool_worker.fleet.groups import LOCAL_ALIASES, LOCAL_MODEL
 from embedpool_worker.patterns import Pattern
 
 if TYPE_CHECKING:
-    from embedpool_shared.config_file import LoadedConfig
-    from embedpool_worker.fleet import Fleet, Group
+    from embedpool_shared.config.file import LoadedConfig
+    from embedpool_worker.fleet.groups import Fleet, Group
     from embedpool_worker.providers.limits import Dimensions
 
 T = TypeVar("T")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import AliasChoices, BaseModel
 
-from embedpool_shared.config_litellm import ModelEntry, Theirs, is_option
+from embedpool_shared.config.litellm_sections import ModelEntry, Theirs, is_option
 
 if TYPE_CHECKING:
-    from embedpool_shared.config import Config
+    from embedpool_shared.config.settings import Config
 
 NEAR: Final = 0.8
 """How alike two names must be for one to be taken for a misspelling of the other."""

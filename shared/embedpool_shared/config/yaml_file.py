@@ -8,7 +8,7 @@ from typing import Any, Final
 import yaml
 from typing_extensions import override
 
-from embedpool_shared.config_notices import Notice, warning
+from embedpool_shared.config.notices import Notice, warning
 from embedpool_shared.errors import ConfigInvalid
 
 TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from embedpool_shared.catalog import Catalog
-from embedpool_shared.config_file import LoadedConfig, load_config
-from embedpool_shared.config_notices import Notice
-from embedpool_worker.catalogue import catalogue, unserved_names
-from embedpool_worker.fleet import Fleet, build_fleet
-from embedpool_worker.model_names import KnownModels
+from embedpool_shared.config.file import LoadedConfig, load_config
+from embedpool_shared.config.notices import Notice
+from embedpool_worker.fleet.catalogue import catalogue, unserved_names
+from embedpool_worker.fleet.groups import Fleet, build_fleet
+from embedpool_worker.fleet.model_names import KnownModels
 from embedpool_worker.providers.model_modes import other_modes
 from embedpool_worker.providers.price_map import price_map
 

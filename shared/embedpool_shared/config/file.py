@@ -13,9 +13,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from embedpool_shared.config import Config
-from embedpool_shared.config_aliases import settled_aliases
-from embedpool_shared.config_env import (
+from embedpool_shared.config.aliases import settled_aliases
+from embedpool_shared.config.environment import (
     CONFIG_NAME,
     MASTER_KEY,
     REFERENCE,
@@ -25,8 +24,8 @@ from embedpool_shared.config_env import (
     our_settings,
     overlaid,
 )
-from embedpool_shared.config_exposure import has_weak_master_key
-from embedpool_shared.config_notices import (
+from embedpool_shared.config.exposure import has_weak_master_key
+from embedpool_shared.config.notices import (
     NOT_USED,
     REASONS,
     Notice,
@@ -36,8 +35,9 @@ from embedpool_shared.config_notices import (
     unused_in_sections,
     warning,
 )
-from embedpool_shared.config_problems import problems
-from embedpool_shared.config_yaml import read_yaml
+from embedpool_shared.config.problems import problems
+from embedpool_shared.config.settings import Config
+from embedpool_shared.config.yaml_file import read_yaml
 from embedpool_shared.errors import ConfigInvalid
 
 NOT_YET: Final = "has no effect in this version"

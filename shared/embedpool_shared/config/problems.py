@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from embedpool_shared.config import Config, Section
-from embedpool_shared.config_notices import known_names, suggestion
+from embedpool_shared.config.notices import known_names, suggestion
+from embedpool_shared.config.settings import Config, Section
 
 
 def problems(error: ValidationError) -> Iterator[str]:

@@ -10,7 +10,7 @@ from embedpool_worker.providers.limits import TRAITS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from embedpool_worker.model_names import KnownModels
+    from embedpool_worker.fleet.model_names import KnownModels
 
 
 def providers_with_key(known: KnownModels, environ: Mapping[str, str]) -> tuple[str, ...]:

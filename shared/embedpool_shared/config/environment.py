@@ -14,8 +14,8 @@ from typing import Any, Final, Union, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from embedpool_shared.config import Config, Section
-from embedpool_shared.config_notices import Notice, suggestion, warning
+from embedpool_shared.config.notices import Notice, suggestion, warning
+from embedpool_shared.config.settings import Config, Section
 from embedpool_shared.errors import ConfigInvalid
 
 CONFIG_NAME: Final = "EMBEDPOOL_CONFIG"

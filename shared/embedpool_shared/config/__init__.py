@@ -1,0 +1,1 @@
+"""The configuration: one file in LiteLLM's layout, our sections beside it, and the environment."""
