@@ -10,13 +10,15 @@ from typing import Any, Final
 from embedpool_shared.catalog import Catalog, catalog_from
 from embedpool_shared.errors import QueueUnavailable
 from embedpool_shared.names import Names
-from embedpool_shared.presence import API, Presence, Seen
+from embedpool_shared.presence import API, TTL_S, Presence, Seen
 from embedpool_shared.redis import Line
 
 log = logging.getLogger(__name__)
 
 NO_WORKER_PATIENCE_S: Final = 5.0
 """A pool without workers for longer than this refuses new requests."""
+PRESENCE_LAPSED_PATIENCE_S: Final = NO_WORKER_PATIENCE_S - TTL_S
+"""What is left of it once a worker's presence has ended: so long has nobody heard of it already."""
 
 
 class Observer:
@@ -41,14 +43,14 @@ class Observer:
         self._is_fetching = False
         self._on_forgotten = on_forgotten
         self._spawn = spawn
-        self._last_worker_at: float | None = None
+        self._hope_until_at: float | None = None
         self._presence = Presence(
             line("presence"), names, API + api_id, on_seen=self._see, on_away=self._miss
         )
 
     async def run(self) -> None:
         """Watch for ever."""
-        self._last_worker_at = asyncio.get_running_loop().time()
+        self._hope_for(NO_WORKER_PATIENCE_S)
         await self._presence.run()
 
     async def leave(self) -> None:
@@ -57,10 +59,9 @@ class Observer:
 
     def has_workers(self) -> bool:
         """Tell whether a worker lived within the last seconds, as far as Redis could tell us."""
-        if self.workers or self.is_redis_away or self._last_worker_at is None:
+        if self.workers or self.is_redis_away or self._hope_until_at is None:
             return True
-        now = asyncio.get_running_loop().time()
-        return now - self._last_worker_at <= NO_WORKER_PATIENCE_S
+        return asyncio.get_running_loop().time() <= self._hope_until_at
 
     async def look(self) -> dict[str, Any]:
         """Ask Redis now, for `/readyz?deep=1`."""
@@ -78,14 +79,20 @@ class Observer:
     def _see(self, seen: Seen) -> None:
         was_away, self.is_redis_away = self.is_redis_away, False
         self.workers = seen.workers
-        if seen.workers or was_away:  # while Redis was away, nobody could say that they live
-            self._last_worker_at = asyncio.get_running_loop().time()
+        if was_away:  # nobody could say that they live, and coming back takes a moment
+            self._hope_for(NO_WORKER_PATIENCE_S)
+        elif seen.workers:
+            self._hope_for(PRESENCE_LAPSED_PATIENCE_S)
         if seen.was_forgotten:
             log.warning("redis_forgot_us")
             self._on_forgotten()
         if seen.catalog_version != self._version and not self._is_fetching:
             self._is_fetching = True
             self._spawn(self._fetch_catalog(seen.catalog_version))
+
+    def _hope_for(self, patience_s: float) -> None:
+        until_at = asyncio.get_running_loop().time() + patience_s
+        self._hope_until_at = max(until_at, self._hope_until_at or until_at)
 
     def _miss(self) -> None:
         self.is_redis_away = True

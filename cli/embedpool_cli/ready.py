@@ -9,15 +9,14 @@ from typing import Final
 
 MAX_MODELS_SHOWN: Final = 5
 PLACEHOLDER: Final = "MODEL"
+TRY: Final = "try:"
 
 
 def ready_text(url: str, models: Sequence[str], *, needs_key: bool) -> str:
-    """Say where we serve what, and how to try it; `models` may hold patterns like `openai/*`."""
+    """Say in one line where we serve what, and how to try it; `models` may hold patterns."""
     named = [model for model in models if "*" not in model]
-    return (
-        f"embedpool serves {_listed(models)} at {url}\n"
-        f"  {_curl(url, named[0] if named else PLACEHOLDER, needs_key=needs_key)}"
-    )
+    curl = _curl(url, named[0] if named else PLACEHOLDER, needs_key=needs_key)
+    return f"embedpool serves {_listed(models)} at {url}  {TRY} {curl}"
 
 
 def _listed(models: Sequence[str]) -> str:

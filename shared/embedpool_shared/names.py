@@ -47,6 +47,10 @@ class LaneNames:
         """Bitmap with TTL: bit 2n, job n is committed; bit 2n + 1, it is cancelled."""
         return f"{self.tag}:part:{pack_id}"
 
+    def begun(self, pack_id: str) -> str:
+        """Hash with TTL: how often each suspect of a pack was tried."""
+        return f"{self.tag}:begun:{pack_id}"
+
     def inbox(self, api_id: str) -> str:
         """Stream with TTL: this lane's replies to one api process."""
         return f"{self.tag}:in:{api_id}"

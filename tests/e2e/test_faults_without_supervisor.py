@@ -193,7 +193,7 @@ async def test_without_any_worker_requests_are_refused_and_accepted_ones_wait(si
 
 async def first_answer_but(status: int, caller: Caller) -> Answer:
     """Ask with little patience until the answer is another one."""
-    give_up_at = time.monotonic() + 15
+    give_up_at = time.monotonic() + 8
     while True:
         answer = await caller.ask(asked(MODEL, "anybody?"), {"x-stainless-read-timeout": "0.5"})
         if answer.status != status:

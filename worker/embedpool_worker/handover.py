@@ -16,6 +16,7 @@ from embedpool_worker.held import HeldJob
 
 MOST_AT_ONCE: Final = 200
 DEAD_LETTERS_KEPT: Final = 1_000
+BEGUN_KEPT_MS: Final = 3_600_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,15 @@ class HandBack:
             await put_back_all(
                 self._line, self._names, lane_class, consumer=self._consumer, added=0
             )
+
+    async def begin(self, job: HeldJob) -> int:
+        """Count a try of a job that may end this worker, before it begins."""
+        name = self._names.begun(job.pack.pack_id)
+        async with self._turn:
+            tries, _ = await self._line.call_all(
+                [("HINCRBY", name, job.job.number, 1), ("PEXPIRE", name, BEGUN_KEPT_MS)]
+            )
+        return int(tries)
 
     async def bury(self, job: HeldJob) -> None:
         """Remember a job that is given up, without its text."""

@@ -51,6 +51,7 @@ class Leases:
         self._lease_s = lease_s
         self._on_taken_over = on_taken_over
         self._held: dict[LaneClass, dict[str, HeldPack]] = {c: {} for c in LaneClass}
+        self._releases: dict[str, asyncio.Event] = {}
         self._cursors = dict.fromkeys(LaneClass, "0-0")
         self._is_active = True
         self._hurry = asyncio.Event()
@@ -74,8 +75,16 @@ class Leases:
     def release(self, pack: HeldPack) -> None:
         """Stop renewing it."""
         self._held[pack.lane_class].pop(pack.entry_id, None)
+        released = self._releases.pop(pack.entry_id, None)
+        if released:
+            released.set()
         if not pack.is_lost:
             self._ended.add((pack.lane_class, pack.entry_id))
+
+    async def until_released(self, pack: HeldPack) -> None:
+        """Wait until this pack is nothing of ours any more."""
+        if self.holds(pack.lane_class, pack.entry_id):
+            await self._releases.setdefault(pack.entry_id, asyncio.Event()).wait()
 
     def holds(self, lane_class: LaneClass, entry_id: str) -> bool:
         """Tell whether this entry is in our hands."""

@@ -17,7 +17,7 @@ from random import random
 from typing import Any, Final
 
 from embedpool_shared.backoff import pause_s
-from embedpool_shared.errors import InternalError, PoolError, QueueUnavailable
+from embedpool_shared.errors import PoolError, QueueUnavailable
 from embedpool_shared.jobs import LaneClass, MergeKey
 from embedpool_shared.names import LaneNames, Names
 from embedpool_shared.redis import Line
@@ -34,11 +34,12 @@ from embedpool_worker.marks import Marks
 from embedpool_worker.permits import Permits
 from embedpool_worker.providers.port import Provider
 from embedpool_worker.reader import Reader
+from embedpool_worker.suspects import Suspects
 
 log = logging.getLogger(__name__)
 
 MAX_DELIVERIES: Final = 3
-"""After so many a pack is taken apart, and a single job becomes a dead letter."""
+"""After so many a pack is taken apart, and its jobs are suspects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,7 @@ class ServedLane:
     committer: Committer
     leases: Leases
     hand_back: HandBack
+    suspects: Suspects
     reading: list[asyncio.Task[None]] = field(default_factory=list)
 
 
@@ -184,10 +186,11 @@ class Pool:
             self._clock,
             consumer=settings.worker_id,
             lease_s=settings.lease_s,
-            on_taken_over=lambda taken: self._spawn(self._admit_again(served, taken)),
+            on_taken_over=lambda taken: self._on_read(served, taken),
         )
         hand_back = HandBack(parts.line("hand-back"), names, consumer=settings.worker_id)
-        served = ServedLane(names, lane, committer, leases, hand_back)
+        suspects = Suspects(hand_back, leases, admit=lane.admit, fail=lane.dispatcher.fail)
+        served = ServedLane(names, lane, committer, leases, hand_back, suspects)
         return served
 
     def _reader(self, served: ServedLane, lane_class: LaneClass) -> Reader:
@@ -230,12 +233,6 @@ class Pool:
                 served.leases.hold(pack)
                 served.lane.admit(pack)
 
-    async def _admit_again(self, served: ServedLane, entries: list[Delivery]) -> None:
-        for entry in entries:
-            pack = self._held(served, entry)
-            if pack is not None:
-                await self._admit_redelivered(served, pack)
-
     def _held(self, served: ServedLane, entry: Delivery) -> HeldPack | None:
         """Read an entry, unless we hold it already; one we cannot read is left to others."""
         lane_class, entry_id, flat, earlier = entry
@@ -256,7 +253,7 @@ class Pool:
             return None
 
     async def _admit_redelivered(self, served: ServedLane, pack: HeldPack) -> None:
-        """Admit what is still open of a pack that somebody else had; give up on a poisonous one."""
+        """Admit what is still open of a pack that somebody else had; take a dangerous one apart."""
         served.leases.hold(pack)
         await served.lane.marks.read([pack])
         if pack.is_lost:
@@ -272,16 +269,7 @@ class Pool:
             with suppress(QueueUnavailable):
                 await served.hand_back.one_by_one(pack.lane_class, pack.entry_id)
         else:
-            await self._bury(served, pack)
-
-    async def _bury(self, served: ServedLane, pack: HeldPack) -> None:
-        job = next(iter(pack.open.values()))
-        log.error("dead_letter pack=%s number=%s", pack.pack_id, job.job.number)
-        with suppress(QueueUnavailable):
-            await served.hand_back.bury(job)
-        served.lane.dispatcher.fail(
-            [job], InternalError("this request ended several workers and was given up")
-        )
+            await served.suspects.attend(pack)
 
 
 async def _has_room(served: ServedLane, lane_class: LaneClass) -> None:

@@ -52,7 +52,7 @@ local function put_back(entry)
   local again
   if is_single then
     for _, number in ipairs(open) do
-      again = add_again(fields, tostring(number), 0)
+      again = add_again(fields, tostring(number), fields.d)
     end
   elseif #open > 0 then
     local numbers = (is_untouched and fields.n) or table.concat(open, ',')

@@ -71,15 +71,14 @@ def test_workers_are_told_from_other_processes() -> None:
     assert desk.line.told[0].arguments == ["api:api-1", 4_500]
 
 
-def test_a_pool_without_workers_is_given_five_seconds() -> None:
+def test_a_pool_whose_last_workers_presence_ended_refuses_at_the_next_look() -> None:
     async def test(desk: Desk) -> None:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(6.1)
         desk.workers = []
-        await asyncio.sleep(4.8)
-        assert not desk.observer.workers
-        assert desk.observer.has_workers()
+        await asyncio.sleep(1.3)
+        assert desk.observer.has_workers(), "nobody has looked yet"
 
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.2)
         assert not desk.observer.has_workers()
 
         desk.workers = [b"worker:box:2"]

@@ -21,7 +21,7 @@ def drawn() -> dict[str, str | None]:
     for line in (errors.__doc__ or "").splitlines()[2:]:
         found = LINE.match(line)
         if found:
-            depth = len(found["indent"]) // INDENT - 1
+            depth = len(found["indent"]) // INDENT
             path = [*path[:depth], found["name"]]
             parents[found["name"]] = path[-2] if depth else None
     return parents
