@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class CorkedHttp(HttpToolsProtocol):
-    """uvicorn's own protocol, on a transport that gathers what one step of the loop writes."""
+    """uvicorn's own protocol, on a transport that keeps a head until its body is there."""
 
     @override
     def connection_made(self, transport: Any) -> None:
@@ -22,7 +22,7 @@ class CorkedHttp(HttpToolsProtocol):
 
 
 class Corked:
-    """A transport that sends what one step of the loop wrote as one piece."""
+    """A transport that sends a head and its body as one piece."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         """Stand in front of `transport`."""
@@ -31,10 +31,12 @@ class Corked:
         self._gathered: list[bytes] = []
 
     def write(self, data: bytes) -> None:
-        """Gather; the first piece asks for the send."""
-        if not self._gathered:
-            self._loop.call_soon(self._send)
+        """Gather a first piece, which is a head, and send it with the second, which is its body."""
         self._gathered.append(data)
+        if len(self._gathered) > 1:
+            self._send()
+        else:
+            self._loop.call_soon(self._send)  # a piece that stays alone
 
     def close(self) -> None:
         """Send what is left, then close."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from hiredis import pack_command
 from redis import exceptions as theirs
 from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool, parse_url
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
@@ -182,13 +183,12 @@ class Line:
 
     async def _exchange(self, command: tuple[Any, ...]) -> Reply:
         connection: Any = self._connection
-        await connection.send_packed_command(connection.pack_command(*command))
+        await connection.send_packed_command(pack_command(command))
         return await connection.read_response()
 
     async def _exchange_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Reply]:
         connection: Any = self._connection
-        packed = [piece for command in commands for piece in connection.pack_command(*command)]
-        await connection.send_packed_command(packed)
+        await connection.send_packed_command(b"".join(map(pack_command, commands)))
         replies, failure = [], None
         for _ in commands:
             try:

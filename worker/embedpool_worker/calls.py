@@ -80,23 +80,36 @@ class Calls:
 
     async def make(self, batch: Batch, inputs: list[Input], permit: Permit | None) -> Made:
         """Call until answered, with `permit` first; raises what ended it, or `NoKeys`."""
+        try:
+            return await self._with_permit(batch, inputs, permit, tries=1)
+        except ProviderError as error:
+            return await self._again(batch, inputs, error)
+
+    async def _again(self, batch: Batch, inputs: list[Input], first: ProviderError) -> Made:
+        """Go on after a first failure; tenacity, which costs as much as a call, hears of it now."""
         tries = 0
 
         async def one_try() -> Made:
-            nonlocal permit, tries
+            nonlocal tries
             tries += 1
-            mine, permit = permit, None
-            if mine is None:
-                mine = await self.permits.acquire(
-                    batch.deployments, batch.lane_class, until_at=batch.deadline_at
-                )
-            try:
-                return await self._one_try(batch, inputs, mine, tries)
-            finally:
-                self.permits.give_back(mine)
+            if tries == 1:
+                raise first
+            return await self._with_permit(batch, inputs, None, tries=tries)
 
         policy = retrying(max_tries=self._max_tries, deadline_at=batch.deadline_at)
         return await policy(one_try)
+
+    async def _with_permit(
+        self, batch: Batch, inputs: list[Input], permit: Permit | None, *, tries: int
+    ) -> Made:
+        if permit is None:
+            permit = await self.permits.acquire(
+                batch.deployments, batch.lane_class, until_at=batch.deadline_at
+            )
+        try:
+            return await self._one_try(batch, inputs, permit, tries)
+        finally:
+            self.permits.give_back(permit)
 
     async def _one_try(self, batch: Batch, inputs: list[Input], permit: Permit, tries: int) -> Made:
         loop = asyncio.get_running_loop()
