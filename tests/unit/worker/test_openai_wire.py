@@ -312,6 +312,29 @@ def test_an_answer_is_not_read_past_its_cap(fake: FakeProvider) -> None:
         answer(deployment(fake), call(), options=HttpOptions(max_answer_bytes=50_000))
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"), [(None, WrongAnswer), (429, ProviderThrottled), (401, KeyRejected)]
+)
+def test_a_compressed_answer_is_not_read(
+    fake: FakeProvider, status: int | None, kind: type[ProviderError]
+) -> None:
+    fake.behave(Behaviour(status=status, headers={"content-encoding": "gzip"}))
+
+    with pytest.raises(kind):
+        answer(deployment(fake), call())
+
+
+def test_credentials_in_the_address_stand_in_for_a_key(fake: FakeProvider) -> None:
+    where = deployment(fake, api_base=fake.api_base.replace("//", "//me:p%40ss@"))
+
+    answers(where, call(secret=None), call())
+
+    with_login, with_key = fake.calls
+    assert with_login.headers["authorization"] == "Basic bWU6cEBzcw=="
+    assert with_key.headers["authorization"] == "Bearer sk-test-1"
+    assert with_login.headers["host"] == fake.url.removeprefix("http://")
+
+
 def test_the_providers_headers_come_along_in_lower_case(fake: FakeProvider) -> None:
     fake.behave(Behaviour(headers={"X-RateLimit-Remaining-Requests": "59"}))
 

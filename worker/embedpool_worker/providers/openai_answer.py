@@ -72,7 +72,7 @@ def body_of(call: ProviderCall, number_format: NumberFormat, *, dims: int | None
         raise RefusedInput(message, param="input") from error
 
 
-def answer_from(body: bytes, call: ProviderCall, *, dims: int | None) -> ProviderAnswer:
+def answer_from(body: bytes | bytearray, call: ProviderCall, *, dims: int | None) -> ProviderAnswer:
     """Read the vectors of a 200, in the order of the inputs.
 
     Raises `WrongAnswer` unless there is one finite vector of `dims` per input, and `ErrorInAnswer`.
