@@ -8,18 +8,20 @@ owner's knowledge. A line that broke connects again at its next use.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from hiredis import pack_command
 from redis import exceptions as theirs
-from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool, parse_url
+from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_url
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from typing_extensions import override
 
 from embedpool_shared.errors import ConfigInvalid, QueueUnavailable
+from embedpool_shared.redis_wire import Wire, taken_over
 from embedpool_shared.scripts import Script
 
 CONNECT_PATIENCE_S: Final = 2.0
@@ -147,17 +149,19 @@ class Line:
         """Prepare; the first command connects."""
         self._pool = pool  # a Sentinel's connections refer to it weakly
         self._connection: AbstractConnection = cast("Any", pool).make_connection()
+        self._wire: Wire | None = None
 
     async def call(self, *command: Any, patience_s: float = PATIENCE_S) -> Reply:
         """Send one command and await its reply."""
-        return await self._guarded(patience_s, self._exchange, command)
+        (reply,) = await self._exchange(pack_command(command), 1, patience_s)
+        return reply
 
     async def call_all(
         self, commands: Sequence[tuple[Any, ...]], *, patience_s: float = PATIENCE_S
     ) -> list[Reply]:
         """Send several commands in one write and await all replies; the first error wins."""
-        replies: list[Reply] = await self._guarded(patience_s, self._exchange_all, commands)
-        return replies
+        packed = b"".join(map(pack_command, commands))
+        return await self._exchange(packed, len(commands), patience_s)
 
     async def run(
         self,
@@ -176,40 +180,37 @@ class Line:
 
     async def close(self) -> None:
         """Hang up."""
-        try:
+        self._wire = None
+        with suppress(theirs.RedisError, OSError):
             await self._connection.disconnect(nowait=True)
-        except (theirs.RedisError, OSError):
-            return
 
-    async def _exchange(self, command: tuple[Any, ...]) -> Reply:
-        connection: Any = self._connection
-        await connection.send_packed_command(pack_command(command))
-        return await connection.read_response()
-
-    async def _exchange_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Reply]:
-        connection: Any = self._connection
-        await connection.send_packed_command(b"".join(map(pack_command, commands)))
-        replies, failure = [], None
-        for _ in commands:
-            try:
-                replies.append(await connection.read_response())
-            except theirs.ResponseError as refused:
-                failure = failure or refused
-        if failure:
-            raise failure
+    async def _exchange(self, packed: bytes, count: int, patience_s: float) -> list[Reply]:
+        try:
+            wire = self._wire
+            if wire is None or wire.is_broken:
+                wire = await self._connected(patience_s)
+            replies = await wire.ask(packed, count, patience_s=patience_s)
+        except (theirs.RedisError, OSError, TimeoutError) as error:
+            await self.close()
+            raise _ours(error) from error
+        except BaseException:
+            await self.close()  # a reply still on its way would be taken for the next command's
+            raise
+        for reply in replies:
+            if isinstance(reply, theirs.RedisError):
+                if isinstance(reply, theirs.ReadOnlyError):
+                    # A primary that became a replica stays one: ask again who it is by now.
+                    await self.close()
+                raise _ours(reply) from reply
         return replies
 
-    async def _guarded(self, patience_s: float, exchange: Callable[[Any], Any], what: Any) -> Reply:
-        try:
-            async with asyncio.timeout(patience_s):
-                return await exchange(what)
-        except (theirs.RedisError, OSError, TimeoutError) as error:
-            # A primary that became a replica stays one: connect again, to whoever it is by now.
-            if not isinstance(error, theirs.ResponseError) or isinstance(
-                error, theirs.ReadOnlyError
-            ):
-                await self.close()
-            raise _ours(error) from error
+    async def _connected(self, patience_s: float) -> Wire:
+        await self.close()
+        connection: Any = self._connection
+        async with asyncio.timeout(patience_s):
+            await connection.connect()
+        self._wire = taken_over(connection)
+        return self._wire
 
 
 class _ScriptUnknown(RedisRefused):
@@ -237,7 +238,6 @@ def _ours(error: Exception) -> QueueUnavailable:
 
 __all__ = [
     "AccessDenied",
-    "Connection",
     "Line",
     "NoSuchGroup",
     "RedisAddress",

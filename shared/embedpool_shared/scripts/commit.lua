@@ -15,8 +15,7 @@ local group, commit_id, bound, packs = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[
 local at, results = 5, {}
 local items, bytes, tokens = 0, 0, 0
 
-local function has_committed_jobs(part)
-  local bits = redis.call('GET', part)
+local function has_committed_jobs(bits)
   for index = 1, bits and #bits or 0 do
     if bit.band(string.byte(bits, index), 0xAA) ~= 0 then
       return true
@@ -26,9 +25,7 @@ local function has_committed_jobs(part)
 end
 
 local function deliver(inbox, reply, record)
-  if redis.call('EXISTS', inbox) == 1 then
-    redis.call('XADD', inbox, '*', 'r', reply)
-  end
+  redis.call('XADD', inbox, 'NOMKSTREAM', '*', 'r', reply)
   redis.call('XADD', ledger, 'MAXLEN', '~', bound, '*', 'r', record)
 end
 
@@ -36,21 +33,24 @@ local function count(from)
   items, bytes, tokens = items + ARGV[from], bytes + ARGV[from + 1], tokens + ARGV[from + 2]
 end
 
-local function close_entry(stream, part, pk, entry)
+local function close_entry(stream, part, pk, entry, bits)
   redis.call('XDEL', stream, entry)
   redis.call('SET', pk, commit_id, 'XX', 'KEEPTTL')
-  redis.call('DEL', part)
+  if bits then
+    redis.call('DEL', part)
+  end
 end
 
 local function commit_whole(stream, part, pk, inbox)
   local entry = ARGV[at + 1]
-  if has_committed_jobs(part) then
+  local bits = redis.call('GET', part)
+  if has_committed_jobs(bits) then
     return {2}
   end
   if redis.call('XACK', stream, group, entry) == 0 then
     return {redis.call('GET', pk) == commit_id and 1 or 0}
   end
-  close_entry(stream, part, pk, entry)
+  close_entry(stream, part, pk, entry, bits)
   count(at + 2)
   deliver(inbox, ARGV[at + 5], ARGV[at + 6])
   return {1}
@@ -80,7 +80,7 @@ local function commit_some(stream, part, pk, inbox)
   end
   if is_complete then
     redis.call('XACK', stream, group, entry)
-    close_entry(stream, part, pk, entry)
+    close_entry(stream, part, pk, entry, true)
   else
     redis.call('SET', pk, commit_id, 'XX', 'KEEPTTL')
     redis.call('PEXPIRE', part, math.max(redis.call('PTTL', pk), 60000))
@@ -105,7 +105,9 @@ if items > 0 then
   -- Not `-tokens`: Redis 7.0 writes a Lua minus zero as "-0", and refuses it as an integer.
   redis.call('HINCRBY', depth, 'items', 0 - items)
   redis.call('HINCRBY', depth, 'bytes', 0 - bytes)
-  redis.call('HINCRBY', depth, 'tokens', 0 - tokens)
+  if tokens > 0 then
+    redis.call('HINCRBY', depth, 'tokens', 0 - tokens)
+  end
   local served = redis.call('HMGET', depth, 'second', 'served')
   if served[1] == now[1] then
     redis.call('HINCRBY', depth, 'served', items)
