@@ -26,7 +26,8 @@ from embedpool_worker.marks import FRESH_FOR_S, Marks
 from embedpool_worker.packing import Waiting, due_in, form
 from embedpool_worker.permits import Permits
 
-Spawn = Callable[[Coroutine[Any, Any, None]], object]
+Sending = Coroutine[Any, Any, None]
+Spawn = Callable[[Sending], object]
 DeploymentsOf = Callable[[MergeKey], Sequence[Deployment]]
 
 LOOKAHEAD_CALLS: Final = 2
@@ -184,13 +185,21 @@ class MergeQueue:
         self._wake.set()
 
     async def _run(self) -> None:
+        lone: Sending | None = None
+        batches = 0
         try:
             while self.waiting.items:
-                if await self._is_due():
-                    await self._send_one()
+                sending = await self._sending() if await self._is_due() else None
+                batches += sending is not None
+                if sending is not None and batches == 1 and not self.waiting.items:
+                    lone = sending
+                elif sending is not None:
+                    self._lane.spawn(sending)
         finally:
             self._is_running = False
             self._forget_if_idle()
+        if lone is not None:  # it leaves in this very step; what comes next starts a loop anew
+            await lone
 
     async def _is_due(self) -> bool:
         """Wait until a batch should leave; False if nothing waits any more."""
@@ -212,7 +221,8 @@ class MergeQueue:
             self.waiting, self.caps, in_flight=self._in_flight, linger_s=linger_s, now=now
         )
 
-    async def _send_one(self) -> None:
+    async def _sending(self) -> Sending | None:
+        """Wait for a permit and form a batch; None if nobody wants one any more."""
         lane = self._lane
         until_at = max(item.job.deadline_at for item in self.waiting.items)
         try:
@@ -221,23 +231,24 @@ class MergeQueue:
             )
         except PoolError as error:
             self._refuse(error, until_at=until_at)
-            return
+            return None
         await self._refresh_marks()
         now = asyncio.get_running_loop().time()
         beside = None
         if self.lane_class is LaneClass.INTERACTIVE:
             beside = lane.bulk_beside(self.merge)
         formed = form(self.waiting, permit.health.deployment.caps, now=now, bulk=beside)
-        for lane_class in LaneClass:  # bulk may have ridden along
-            lane.tell_room(lane_class)
+        lane.tell_room(self.lane_class)
+        if beside is not None:  # bulk may have ridden along
+            lane.tell_room(LaneClass.BULK)
         lane.dispatcher.fail(formed.unwanted, _too_late())
         if not formed.items:
             lane.permits.give_back(permit)
-            return
+            return None
         batch = Batch(formed.items, self.merge, self.lane_class, self._deployments)
         self._in_flight += 1
         lane.call_began()
-        lane.spawn(self._send(batch, permit))
+        return self._send(batch, permit)
 
     def _refuse(self, error: PoolError, *, until_at: float) -> None:
         """Fail what no permit comes in time for; what arrived since may be able to wait longer."""

@@ -20,15 +20,12 @@ from embedpool_shared.redis import Line, NoSuchGroup, RedisRefused
 from embedpool_worker.leases import Delivery
 
 BLOCK_S: Final = 30.0
-STEPS_TO_PROVIDER: Final = 2
-"""Turns of the loop from a pack read to its provider call: the dispatch loop, then the call."""
 PACKS_PER_READ: Final = 16
 
 
 async def _others_first() -> None:
     """Let what was just read leave for its provider; asking for more can wait that moment."""
-    for _ in range(STEPS_TO_PROVIDER):
-        await asyncio.sleep(0)
+    await asyncio.sleep(0)
 
 
 class Reader:
