@@ -1,4 +1,4 @@
-"""Names lead to models as CONTRACTS say, and nothing else does."""
+"""Names lead to models as the contract says, and nothing else does."""
 
 from __future__ import annotations
 
