@@ -7,8 +7,8 @@ import pytest
 from embedpool_shared.config.notices import NoticeKind
 from embedpool_shared.errors import ConfigInvalid
 from embedpool_worker.deployments import Adapter, Deployment
-from embedpool_worker.fleet.groups import Fleet
-from unit.worker.fleets import fleet_of, one_model
+from embedpool_worker.fleet.groups import Fleet, build_fleet
+from unit.worker.fleets import KNOWN, fleet_of, loaded, one_model
 
 
 def _only(fleet: Fleet, name: str = "m") -> Deployment:
@@ -565,3 +565,13 @@ def test_a_real_world_proxy_file_starts_unchanged() -> None:
         "model_list[2] (anthropic/*)",
         "model_list[4] (whisper)",
     }
+
+
+def test_without_its_package_a_listed_local_model_is_ignored_with_the_fix() -> None:
+    listed = loaded(one_model("wordllama/wordllama"))
+
+    fleet = build_fleet(listed, KNOWN, {}, has_local_model=False)
+
+    assert not fleet.groups
+    ignored = _notices(fleet, NoticeKind.IGNORED)
+    assert "pip install 'embedpool[local]'" in ignored["model_list[0] (m)"]

@@ -21,6 +21,7 @@ from embedpool_worker.fleet.model_names import WITHOUT_EMBEDDINGS, KnownModels, 
 from embedpool_worker.fleet.unlisted import models_of, providers_with_key
 from embedpool_worker.fleet.vector_spaces import doubt_about
 from embedpool_worker.patterns import ANY, Pattern
+from embedpool_worker.providers import local
 
 if TYPE_CHECKING:
     from embedpool_shared.config.file import LoadedConfig
@@ -75,6 +76,7 @@ def build_fleet(
 ) -> Fleet:
     """Deploy what the configuration lists, and what it allows unlisted; raises `ConfigInvalid`."""
     builder = _Builder(loaded, known)
+    builder.has_local_model = has_local_model
     builder.environ = loaded.config.environ(environ)
     try:
         builder.deploy_listed()
@@ -91,6 +93,7 @@ class _Builder:
     def __init__(self, loaded: LoadedConfig, known: KnownModels) -> None:
         self.config = loaded.config
         self.has_file = loaded.path is not None
+        self.has_local_model = True
         self.known = known
         self.environ: Mapping[str, str] = {}
         self.notices: list[Notice] = []
@@ -142,6 +145,9 @@ class _Builder:
             if about.mode:
                 raise ConfigInvalid(f"{path}: {place.provider} has no embeddings")
             self.notices.append(ignored(path, f"{place.provider} has no embeddings"))
+            return None
+        if place.provider == "local" and not self.has_local_model:
+            self.notices.append(ignored(path, local.NOT_INSTALLED))
             return None
         mode = None if about.mode else self.known.other_mode(place, about.base_model)
         if mode:
