@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import uvicorn
@@ -23,7 +24,7 @@ from embedpool_api.outbox import QueueBounds
 from embedpool_api.parts import ApiParts
 from embedpool_shared import tokens
 from embedpool_shared.config.exposure import refuse_exposure
-from embedpool_shared.config.file import load_config
+from embedpool_shared.config.file import LoadedConfig, load_config
 from embedpool_shared.config.settings import Config
 from embedpool_shared.lines import lines
 from embedpool_shared.memory import settle_memory
@@ -49,11 +50,12 @@ class ApiOptions:
 
 def run(options: ApiOptions, environ: Mapping[str, str]) -> int:
     """Serve until told to stop; raises `ConfigInvalid`."""
-    config = load_config(options.config_path, environ).config
+    loaded = load_config(options.config_path, environ)
+    config = loaded.config
     refuse_exposure(config, options.host, allow_weak_master_key=options.allow_weak_master_key)
     server = uvicorn.Server(
         uvicorn.Config(
-            _app(config, options),
+            _app(loaded, options),
             host=options.host,
             port=options.port,
             loop="uvloop",
@@ -77,7 +79,8 @@ def run(options: ApiOptions, environ: Mapping[str, str]) -> int:
     return 0 if server.started else 1
 
 
-def _app(config: Config, options: ApiOptions) -> Any:
+def _app(loaded: LoadedConfig, options: ApiOptions) -> Any:
+    config = loaded.config
     names = Names(config.redis.prefix)
     line = lines(config, f"api:{options.api_id}")
     running: set[asyncio.Task[None]] = set()
@@ -115,7 +118,7 @@ def _app(config: Config, options: ApiOptions) -> Any:
     return create_app(
         ApiParts(
             embeddings=Embeddings(
-                _endpoint_settings(config, has_file=options.config_path is not None),
+                _endpoint_settings(config, has_file=loaded.path is not None),
                 identify=gate.identify,
                 observer=observer,
                 lanes=lanes,
@@ -125,8 +128,16 @@ def _app(config: Config, options: ApiOptions) -> Any:
             health=observer.look,
             identify=gate.identify,
             lifespan=lifespan,
+            version=_version(),
         )
     )
+
+
+def _version() -> str:
+    try:
+        return version("embedpool")
+    except PackageNotFoundError:
+        return "0"  # run from a source tree
 
 
 def _endpoint_settings(config: Config, *, has_file: bool) -> EndpointSettings:

@@ -25,6 +25,7 @@ from embedpool_shared.config.environment import (
     overlaid,
 )
 from embedpool_shared.config.exposure import has_weak_master_key
+from embedpool_shared.config.litellm_sections import RouterSettings
 from embedpool_shared.config.notices import (
     NOT_USED,
     REASONS,
@@ -41,8 +42,10 @@ from embedpool_shared.config.yaml_file import read_yaml
 from embedpool_shared.errors import ConfigInvalid
 
 NOT_YET: Final = "has no effect in this version"
-SECTIONS_TO_COME: Final = frozenset({"auth", "cache", "files"})
+SECTIONS_TO_COME: Final = frozenset({"auth", "cache", "files", "metrics"})
 """Checked already, so that a file can be prepared; without effect in this version."""
+SETTINGS_TO_COME: Final = frozenset({"pool.forward_user", "pool.share_across"})
+ROUTER_SETTINGS_TO_COME: Final = ("allowed_fails", "cooldown_time")
 LITELLM_SECTIONS: Final = frozenset(
     {
         "model_list",
@@ -150,7 +153,12 @@ def _remarks(config: Config) -> list[Notice]:
     remarks.extend(
         ignored(setting.name, NOT_YET)
         for setting in our_settings()
-        if setting.path[0] in SECTIONS_TO_COME
+        if (setting.path[0] in SECTIONS_TO_COME or setting.name in SETTINGS_TO_COME)
         and setting.value_in(config) != setting.field.get_default()
+    )
+    remarks.extend(
+        ignored(f"router_settings.{name}", NOT_YET)
+        for name in ROUTER_SETTINGS_TO_COME
+        if getattr(config.router_settings, name) != RouterSettings.model_fields[name].default
     )
     return remarks

@@ -240,12 +240,18 @@ def test_the_cache_is_on_by_either_section(load: Load) -> None:
 
 
 def test_a_setting_without_effect_in_this_version_says_so(load: Load) -> None:
-    loaded = load("cache: {ttl_s: 5}\nauth: {key_prefix: gr-}")
+    loaded = load(
+        "cache: {ttl_s: 5}\nauth: {key_prefix: gr-}\nmetrics: {api_port: 0}\n"
+        "pool: {share_across: key, linger_ms: 4}\nrouter_settings: {cooldown_time: 7}"
+    )
 
-    assert _reasons(loaded, NoticeKind.IGNORED) == {
-        "auth.key_prefix": "has no effect in this version",
-        "cache.ttl_s": "has no effect in this version",
-    }
+    assert _reasons(loaded, NoticeKind.IGNORED) == dict.fromkeys(
+        (
+            "auth.key_prefix", "cache.ttl_s", "metrics.api_port", "pool.share_across",
+            "router_settings.cooldown_time",
+        ),
+        "has no effect in this version",
+    )  # fmt: skip
 
 
 # what LiteLLM's sections hold besides
