@@ -29,6 +29,14 @@ STATUS_OF: Final[dict[type[errors.EmbedPoolError], Row]] = {
     errors.InputRefused: Row(400, "invalid_request_error"),
     errors.InvalidApiKey: Row(401, "invalid_request_error", "invalid_api_key"),
     errors.ModelNotAllowed: Row(403, "invalid_request_error", "model_not_allowed"),
+    errors.RouteNotAllowed: Row(403, "invalid_request_error", "model_not_allowed"),
+    errors.RequestExceedsLimit: Row(400, "invalid_request_error", "request_exceeds_limit"),
+    errors.RateLimited: Row(429, "rate_limit_error", "rate_limit_exceeded"),
+    errors.BudgetExceeded: Row(429, "insufficient_quota", "budget_exceeded"),
+    errors.NotFound: Row(404, "invalid_request_error"),
+    errors.OwnKeyRefused: Row(401, "invalid_request_error"),
+    errors.OwnKeyForbidden: Row(403, "invalid_request_error"),
+    errors.OwnKeyThrottled: Row(429, "rate_limit_error"),
     errors.ModelNotFound: Row(404, "invalid_request_error", "model_not_found"),
     errors.PathNotFound: Row(404, "invalid_request_error"),
     errors.MethodNotAllowed: Row(405, "invalid_request_error"),
@@ -80,7 +88,7 @@ def _advice(error: BaseException, row: Row) -> list[Header]:
     """Tell the client whether and when another try is worth it."""
     wait_s = getattr(error, "retry_after_s", None)
     wait_s = row.retry_after_s if wait_s is None else wait_s
-    if row.status in {500, 503} and wait_s is None:
+    if wait_s is None and (row.status in {500, 503} or row.type == "insufficient_quota"):
         return [(b"x-should-retry", b"false")]
     if wait_s is None:
         return [(b"www-authenticate", b"Bearer")] if row.status == 401 else []

@@ -4,9 +4,17 @@ EmbedPoolError
 ├── ConfigInvalid              the configuration cannot be used; start-up stops
 ├── CallerError                the caller can do something about it
 │   ├── BadRequest             a field, a shape or a value is wrong
-│   │   └── InputRefused       the provider refuses this very input
+│   │   ├── InputRefused       the provider refuses this very input
+│   │   └── RequestExceedsLimit  more than the key's limits could ever admit
 │   ├── InvalidApiKey          no key, an unknown, expired or blocked one
 │   ├── ModelNotAllowed        this key may not use this model
+│   ├── RouteNotAllowed        this key may not use this route
+│   ├── RateLimited            too fast for the key's, its team's or its user's limits
+│   ├── BudgetExceeded         the key's, its team's or its user's money is used up
+│   ├── NotFound               no key, team, user, file or batch of that name
+│   ├── OwnKeyRefused          the provider refuses the caller's own key (401)
+│   │   └── OwnKeyForbidden    … or what it may do (403)
+│   ├── OwnKeyThrottled        the caller's own key is too fast for the provider (429)
 │   ├── ModelNotFound          nobody serves a model of that name
 │   ├── PathNotFound           no such route
 │   ├── MethodNotAllowed       the route exists, the method does not
@@ -24,7 +32,8 @@ EmbedPoolError
     ├── CapExceeded            the call was larger than the provider allows
     ├── ProviderThrottled      429: too fast for this key
     ├── QuotaExhausted         429 for good: the account has no money left
-    ├── KeyRejected            401/403: this key does not work
+    ├── KeyRejected            401: this key does not work
+    │   └── KeyForbidden       403: it works, but not for this
     ├── ProviderUnavailable    5xx, refused, reset or silent
     └── WrongAnswer            200, but not the vectors that were asked for
 """
@@ -73,6 +82,38 @@ class InvalidApiKey(CallerError):
 
 class ModelNotAllowed(CallerError):
     """This key may not use this model."""
+
+
+class RequestExceedsLimit(BadRequest):
+    """More than the caller's limits could ever admit; waiting would not help."""
+
+
+class RouteNotAllowed(CallerError):
+    """This key may not use this route."""
+
+
+class RateLimited(CallerError):
+    """Too fast for a limit of the key, its team or its user."""
+
+
+class BudgetExceeded(CallerError):
+    """The budget of the key, its team or its user is used up."""
+
+
+class NotFound(CallerError):
+    """No key, team, user, file or batch of that name."""
+
+
+class OwnKeyRefused(CallerError):
+    """The provider does not accept the caller's own key."""
+
+
+class OwnKeyForbidden(OwnKeyRefused):
+    """The provider does not let the caller's own key do this."""
+
+
+class OwnKeyThrottled(CallerError):
+    """The caller's own key is too fast for the provider."""
 
 
 class ModelNotFound(CallerError):
@@ -145,6 +186,10 @@ class QuotaExhausted(ProviderError):
 
 class KeyRejected(ProviderError):
     """This key does not work."""
+
+
+class KeyForbidden(KeyRejected):
+    """This key works, but not for this."""
 
 
 class ProviderUnavailable(ProviderError):

@@ -7,7 +7,7 @@ defaults and ignores a longer one's tail). For ever a job is (pack id, number).
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntFlag, StrEnum
 from typing import Final, TypeVar
 
 import msgspec
@@ -41,6 +41,26 @@ class MergeKey(msgspec.Struct, frozen=True, array_like=True):
     provider: str = ""  # the part behind `model@`, "" for any
 
 
+class CacheUse(IntFlag):
+    """What the vector cache may do for a job."""
+
+    NEITHER = 0
+    READ = 1
+    WRITE = 2
+    BOTH = 3
+
+
+class Bill(msgspec.Struct, array_like=True):
+    """Who is charged for a request beside its job's account, and what is remembered of it."""
+
+    request: str  # unique, the same for all jobs of the request; names its reservations
+    jobs: int  # how many jobs the request was cut into
+    accounts: list[str] = []  # "team:…", "user:…", "end_user:…", "tag:…"
+    reserved: list[str] = []  # the accounts, its own among them, that hold a reservation
+    call_id: str = ""  # the id the caller saw
+    metadata: str = ""  # the caller's, as canonical JSON; only with the first job
+
+
 class Job(msgspec.Struct, array_like=True):
     """A request, or a part of a large one: at most `MAX_JOB_ITEMS` inputs under one merge key."""
 
@@ -50,7 +70,11 @@ class Job(msgspec.Struct, array_like=True):
     budget_ms: int  # how long an answer is wanted, from the pack's arrival
     size_bytes: int
     tokens: int = 0  # the api's exact count; 0 means it did not count
-    account: str = ""  # who pays
+    account: str = ""  # who pays: "key:…", "passthrough:…", "caller:master", "caller:open"
+    price_per_token_pico_usd: int = 0
+    bill: Bill | None = None
+    sealed: bytes = b""  # a caller's own provider key, encrypted for this very job
+    cache: CacheUse = CacheUse.BOTH
 
 
 class Pack(msgspec.Struct, array_like=True):
@@ -115,6 +139,16 @@ class LedgerRecord(msgspec.Struct, array_like=True):
     saved: int  # used but never paid: deduplicated, or counted in our favour
     waste: int  # paid but never used
     reason: str = ""  # why nothing was used: cancelled, expired, fenced, failed …
+    items: int = 0
+    price_per_token_pico_usd: int = 0
+    cached: int = 0  # the part of `used` that came from the cache, and costs nothing
+    bill: Bill | None = None
+    dims: int = 0
+
+    @property
+    def cost_pico_usd(self) -> int:
+        """What the caller is charged."""
+        return (self.used - self.cached) * self.price_per_token_pico_usd
 
 
 T = TypeVar("T")

@@ -55,6 +55,33 @@ class LaneNames:
         """Stream with TTL: this lane's replies to one api process."""
         return f"{self.tag}:in:{api_id}"
 
+    @property
+    def roll(self) -> str:
+        """Hash: who rolls the ledger up until when, and the range being applied."""
+        return f"{self.tag}:roll"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountNames:
+    """The names of one account: whoever limits or spend are counted for."""
+
+    tag: str
+
+    @property
+    def account(self) -> str:
+        """Hash: the record, the limits, the spend."""
+        return self.tag
+
+    @property
+    def window(self) -> str:
+        """Hash with TTL: requests and tokens admitted in each of the last 60 seconds."""
+        return f"{self.tag}:window"
+
+    @property
+    def held(self) -> str:
+        """Hash with TTL: reservations by request, and what is in flight by api process."""
+        return f"{self.tag}:held"
+
 
 @dataclass(frozen=True, slots=True)
 class Names:
@@ -65,6 +92,36 @@ class Names:
     def lane(self, model: str) -> LaneNames:
         """Name the parts of a model's lane."""
         return LaneNames(f"{self.prefix}:{{lane:{model}}}")
+
+    def account(self, name: str) -> AccountNames:
+        """Name the parts of the account `<kind>:<id>`."""
+        return AccountNames(f"{self.prefix}:{{acct:{name}}}")
+
+    def accounts(self, kind: str) -> str:
+        """Sorted set: the ids of all accounts of a kind, by when they were last heard of."""
+        return f"{self.prefix}:{{accounts}}:{kind}"
+
+    def key_of(self, digest: str) -> str:
+        """String: the id of the virtual key with this digest."""
+        return f"{self.prefix}:{{auth:{digest}}}"
+
+    def provider_key(self, key_id: str) -> str:
+        """Hash: a provider key's limits, cooling and slots, shared by all workers."""
+        return f"{self.prefix}:{{key:{key_id}}}"
+
+    def vector(self, digest: str) -> str:
+        """String with TTL: one cached vector."""
+        return f"{self.prefix}:{{vec:{digest}}}"
+
+    @property
+    def spend_log(self) -> str:
+        """Capped stream: a usage record per job."""
+        return f"{self.prefix}:{{spendlog}}"
+
+    @property
+    def spend_log_seen(self) -> str:
+        """Hash: the last ledger id copied to the spend log, by lane."""
+        return f"{self.prefix}:{{spendlog}}:seen"
 
     @property
     def lanes(self) -> str:
