@@ -2,7 +2,8 @@
 
 An account is named `<kind>:<id>`. Keys, teams and users have a record and may have limits; the
 other kinds only collect spend. The record lives as JSON in the field `RECORD` of the account's
-hash, its limits beside it in fields of their own, where the admission script reads them.
+hash, beside the spend that the roll-up adds up there. The limits reach the admission script with
+each call, from the record as the api last read it.
 """
 
 from __future__ import annotations
@@ -39,14 +40,10 @@ def account_name(kind: AccountKind, account_id: str) -> str:
     return f"{kind.value}:{account_id}"
 
 
-class LimitField(StrEnum):
-    """Fields of an account's hash that the admission script reads; absent means no limit."""
+class PeriodField(StrEnum):
+    """Fields of an account's hash that say when its budget begins anew; absent: never."""
 
-    RPM = "rpm"  # requests in any 60 seconds
-    TPM = "tpm"  # tokens in any 60 seconds
-    PARALLEL = "parallel"  # requests at once
-    BUDGET = "budget"  # pico-dollars a period
-    EVERY = "every"  # the period: seconds, or MONTHLY; absent: for good
+    EVERY = "every"  # seconds as digits, or MONTHLY
     RESET_AT = "reset_at"  # Unix seconds on Redis' clock: when the next period begins
 
 
