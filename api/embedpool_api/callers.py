@@ -1,23 +1,29 @@
-"""Who is calling: nobody in particular on this machine, or the holder of the master key.
+"""Who is calling: who pays, what is allowed, and with whom the texts may travel.
 
 Invariants
 - A credential is compared whole, by digest and in constant time; it is in no error and no repr.
-- Without a master key only this machine is answered: by a loopback name, through no proxy.
+- Every credential but the master key is looked up, an unknown one like a known one.
+- Only what nobody knows here is ever handed to a provider: no key of ours, good or bad, is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
-from embedpool_shared.errors import BadRequest, InvalidApiKey
-from embedpool_shared.hosts import is_loopback
+from embedpool_api.credentials import INVALID, credential, refuse_strangers
+from embedpool_api.grants import Grant, is_granted, narrowing
+from embedpool_shared.accounts import AccountKind, Identity, Limits, account_name
+from embedpool_shared.errors import InvalidApiKey, RouteNotAllowed
+from embedpool_shared.jobs import LaneClass
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+MAX_CALLERS: Final = 10_000
+ACROSS_ALL: Final = "all"
+ACROSS_TEAM: Final = "team"
+CLASSES: Final[Mapping[str | None, LaneClass]] = {"bulk": LaneClass.BULK}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,89 +33,139 @@ class Caller:
     account: str  # who pays: the account of its usage records
     is_admin: bool = False
     scope: str = ""  # whose texts may share a call with this caller's; "" everybody's
-    models: frozenset[str] | None = None  # None: all of them
+    models: tuple[Grant, ...] = ()  # each has to grant a model; () is all models
+    identity: Identity | None = field(default=None, repr=False)  # of a virtual key
+    credential: bytes | None = field(default=None, repr=False)  # the caller's own provider key
+    default_class: LaneClass = LaneClass.INTERACTIVE
+    limited: tuple[tuple[str, Limits], ...] = ()  # the accounts that admit its requests, in order
+    payers: tuple[str, ...] = ()  # accounts charged beside `account`: its team's, its user's
+    tags: tuple[str, ...] = ()  # every request's, whatever it adds
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def may_use(self, model: str) -> bool:
         """Say whether this caller may name `model`."""
-        return self.models is None or model in self.models
+        return all(is_granted(model, grant) for grant in self.models)
 
 
-ANYBODY: Final = Caller(account="open")
-MASTER: Final = Caller(account="master", is_admin=True)
+ANYBODY: Final = Caller(account=account_name(AccountKind.CALLER, "open"))
+MASTER: Final = Caller(account=account_name(AccountKind.CALLER, "master"), is_admin=True)
+
+
+def require_admin(caller: Caller) -> None:
+    """Raise `RouteNotAllowed` unless the master key was sent."""
+    if not caller.is_admin:
+        raise RouteNotAllowed("Only the master key may use this route")
+
+
+def require_own(caller: Caller) -> None:
+    """Raise `RouteNotAllowed` for a caller with a provider's key: it may embed, and no more."""
+    if caller.credential is not None:
+        raise RouteNotAllowed("A provider's own key may only be used for embeddings")
+
+
+def key_holder(identity: Identity, *, share_across: str = ACROSS_ALL) -> Caller:
+    """Describe the holder of a virtual key; the key's word counts before its team's and ours."""
+    key, team, user = identity.key, identity.team, identity.user
+    account = account_name(AccountKind.KEY, key.id)
+    owner = None if team is None else account_name(AccountKind.TEAM, team.id)
+    payer = None if user is None else account_name(AccountKind.USER, user.id)
+    return Caller(
+        account=account,
+        scope=_scope(
+            key.share_across or (team and team.share_across) or share_across,
+            account=account,
+            team=owner,
+        ),
+        models=narrowing(record.models for record in (key, team, user) if record is not None),
+        identity=identity,
+        default_class=CLASSES.get(key.default_class, LaneClass.INTERACTIVE),
+        limited=identity.limited(),
+        payers=tuple(name for name in (owner, payer) if name is not None),
+        tags=(*key.tags, *(team.tags if team else ())),
+        metadata=key.metadata,
+    )
+
+
+def _scope(across: str, *, account: str, team: str | None) -> str:
+    if across == ACROSS_ALL:
+        return ""
+    # A key without a team is a team of its own.
+    return team if across == ACROSS_TEAM and team is not None else account
+
+
+async def nobody(_: bytes) -> Identity | None:
+    """Find nobody: there are no virtual keys."""
+    return None
 
 
 class Gate:
     """Tells callers apart by their headers."""
 
-    def __init__(self, master_key: str | None) -> None:
-        """Without a master key everybody on this machine is let in."""
+    def __init__(
+        self,
+        master_key: str | None,
+        *,
+        find: Callable[[bytes], Awaitable[Identity | None]] = nobody,
+        own_key_holder: Callable[[bytes, str], Caller | None] | None = None,
+        share_across: str = ACROSS_ALL,
+    ) -> None:
+        """Without a master key everybody on this machine is let in.
+
+        `find` says whose virtual key it is and raises `InvalidApiKey` for one that is not good any
+        more; `own_key_holder` describes the holder of a provider's key, where that is allowed.
+        """
         self._master_digest = None if not master_key else _digest(master_key.encode())
+        self._find = find
+        self._own_key_holder = own_key_holder
+        self._share_across = share_across
+        self._anybody = _apart(ANYBODY, share_across)
+        self._master = _apart(MASTER, share_across)
+        self._holders: dict[str, Caller] = {}
 
-    async def identify(self, headers: Mapping[bytes, bytes]) -> Caller:
-        """Say who sent these headers (names in lower case); raises `InvalidApiKey`."""
-        if self._master_digest is None:
+    async def identify(self, headers: Mapping[bytes, bytes], address: str = "") -> Caller:
+        """Say who sent these headers (names in lower case) from `address`.
+
+        Raises `InvalidApiKey`, `BadRequest` for two keys, and `QueueUnavailable` when nobody can
+        say whose key it is.
+        """
+        is_open = self._master_digest is None
+        if is_open:
             refuse_strangers(headers)
-            return ANYBODY
+            if self._own_key_holder is None:
+                return self._anybody
         key = credential(headers)
+        if key is None and is_open:
+            return self._anybody
         if key is None:
-            raise InvalidApiKey("Invalid API key: none was sent; use 'Authorization: Bearer …'")
-        if not hmac.compare_digest(_digest(key), self._master_digest):
-            raise InvalidApiKey("Invalid API key")
-        return MASTER
+            raise InvalidApiKey(f"{INVALID}: none was sent; use 'Authorization: Bearer …'")
+        if self._is_master(key):
+            return self._master
+        identity = await self._find(key)
+        if identity is not None:
+            return self._holder(identity)
+        stranger = self._own_key_holder(key, address) if self._own_key_holder else None
+        if stranger is None:
+            raise InvalidApiKey(INVALID)
+        return stranger
+
+    def _is_master(self, key: bytes) -> bool:
+        digest = self._master_digest
+        return digest is not None and hmac.compare_digest(_digest(key), digest)
+
+    def _holder(self, identity: Identity) -> Caller:
+        """Describe the holder anew only when what is known of it was read anew."""
+        holder = self._holders.get(identity.key.id)
+        if holder is None or holder.identity is not identity:
+            if len(self._holders) >= MAX_CALLERS:
+                self._holders.clear()
+            holder = key_holder(identity, share_across=self._share_across)
+            self._holders[identity.key.id] = holder
+        return holder
 
 
-def credential(headers: Mapping[bytes, bytes]) -> bytes | None:
-    """Read the key from `Authorization: Bearer` or Azure's `api-key`; an empty one is none.
-
-    Raises `BadRequest` when the two differ, and `InvalidApiKey` for another scheme.
-    """
-    bearer = _bearer(headers.get(b"authorization", b""))
-    api_key = headers.get(b"api-key", b"").strip() or None
-    if bearer is not None and api_key is not None and bearer != api_key:
-        raise BadRequest("`Authorization` and `api-key` carry different keys; send one of them")
-    return bearer or api_key
-
-
-def refuse_strangers(headers: Mapping[bytes, bytes]) -> None:
-    """Raise `InvalidApiKey` unless this machine asks, by a name no stranger's page can have."""
-    if not _names_this_machine(headers.get(b"host", b"")):
-        raise InvalidApiKey(
-            "Without a master key embedpool answers only as localhost or 127.0.0.1; "
-            "set EMBEDPOOL_MASTER_KEY to be reached by another name"
-        )
-    if any(name == b"forwarded" or name.startswith(b"x-forwarded-") for name in headers):
-        raise InvalidApiKey(
-            "Without a master key embedpool answers no request that came through a proxy; "
-            "set EMBEDPOOL_MASTER_KEY and send it as a bearer token"
-        )
-    origin = headers.get(b"origin")
-    if origin is not None and not _names_this_machine(origin.rpartition(b"//")[2]):
-        # Reading the answer is CORS' affair; spending the operator's money would be done by then.
-        raise InvalidApiKey(
-            "Without a master key embedpool answers no other site's pages; "
-            "set EMBEDPOOL_MASTER_KEY and send it as a bearer token"
-        )
-
-
-def _bearer(authorization: bytes) -> bytes | None:
-    scheme, _, key = authorization.strip().partition(b" ")
-    if scheme and scheme.lower() != b"bearer":
-        raise InvalidApiKey("Invalid API key: use 'Authorization: Bearer …'")
-    return key.strip() or None
-
-
-@lru_cache(maxsize=64)
-def _names_this_machine(host: bytes) -> bool:
-    return is_loopback(_host_name(host))
-
-
-def _host_name(host: bytes) -> str:
-    """Take the port off `Host`, and the brackets off an IPv6 address."""
-    text = host.decode("latin-1").strip()
-    if text.startswith("["):
-        name, bracket, rest = text[1:].partition("]")
-        return name if bracket and (not rest or rest.startswith(":")) else ""
-    return text.rpartition(":")[0] if text.count(":") == 1 else text
+def _apart(caller: Caller, share_across: str) -> Caller:
+    """Keep the texts of callers without a virtual key among themselves, where that is wanted."""
+    return caller if share_across == ACROSS_ALL else replace(caller, scope=caller.account)
 
 
 def _digest(key: bytes) -> bytes:

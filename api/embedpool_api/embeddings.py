@@ -13,28 +13,35 @@ from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
+from embedpool_api.attribution import attribution
 from embedpool_api.callers import Caller
+from embedpool_api.charges import Charge, Charges
 from embedpool_api.cutting import cut
 from embedpool_api.deadline import budget_s
 from embedpool_api.fitting import Fitted, fit, work_bytes
+from embedpool_api.inputs import total_bytes
 from embedpool_api.lanes import Lanes
 from embedpool_api.lengths import TokenCounter
 from embedpool_api.middleware import HEADERS, REQUEST_ID, read_body
 from embedpool_api.models import Resolved, resolve
 from embedpool_api.observer import Observer
+from embedpool_api.orders import Order, cache_use_of, jobs_of, lane_class_of
 from embedpool_api.outbox import queue_unavailable
 from embedpool_api.paths import MODEL
+from embedpool_api.posted import Answer
 from embedpool_api.request import MAX_BODY_BYTES, EmbeddingRequest, parse
 from embedpool_api.response import (
     answer_headers,
+    charged_tokens,
     debug_headers,
     embedding_body,
     embedding_chunks,
     is_small,
+    key_spend_header,
 )
 from embedpool_api.watch import Watch
 from embedpool_shared.errors import ModelNotAllowed, ModelNotFound
-from embedpool_shared.jobs import Job, JobReply, LaneClass
+from embedpool_shared.jobs import JobReply
 
 MAX_BYTES_ON_LOOP: Final = 65_536
 """More than this is tokenised or decoded in a thread; it would hold up everybody else."""
@@ -47,6 +54,7 @@ class EndpointSettings:
     request_timeout_s: float
     default_model: str | None
     drop_params: bool
+    forwards_user: bool
     refuses: Callable[[str], bool]
     """Tells, while no catalogue was ever seen, which names the configuration rules out."""
 
@@ -58,9 +66,10 @@ class Embeddings:
         self,
         settings: EndpointSettings,
         *,
-        identify: Callable[[Mapping[bytes, bytes]], Awaitable[Caller]],
+        identify: Callable[[Mapping[bytes, bytes], str], Awaitable[Caller]],
         observer: Observer,
         lanes: Lanes,
+        charges: Charges,
         tokens: TokenCounter,
     ) -> None:
         """Receive the running pieces."""
@@ -68,6 +77,7 @@ class Embeddings:
         self._identify = identify
         self._observer = observer
         self._lanes = lanes
+        self._charges = charges
         self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,7 +85,8 @@ class Embeddings:
         now = asyncio.get_running_loop().time
         began_at = now()
         headers: Mapping[bytes, bytes] = scope[HEADERS]
-        caller = await self._identify(headers)
+        client = scope["client"]
+        caller = await self._identify(headers, client[0] if client else "")
         body = await read_body(receive, headers, max_bytes=MAX_BODY_BYTES)
         request = parse(
             body,
@@ -84,16 +95,18 @@ class Embeddings:
             default_model=self._settings.default_model,
         )
         resolved = self._resolve(request.model, caller)
-        fitted = await self._fit(request, resolved, caller)
-        timeout_s = budget_s(headers, self._settings.request_timeout_s, asked_s=request.timeout_s)
-        replies = await self._answered(
-            resolved,
-            fitted,
-            caller,
-            receive,
-            lane_class=_lane_class(headers),
-            give_up_at=began_at + timeout_s,
+        patience_s = budget_s(headers, self._settings.request_timeout_s, asked_s=request.timeout_s)
+        order = Order(
+            resolved=resolved,
+            fitted=await self._fit(request, resolved, caller),
+            caller=caller,
+            attribution=attribution(headers, request, caller),
+            lane_class=lane_class_of(headers, caller),
+            cache=cache_use_of(headers, request),
+            call_id=scope[REQUEST_ID],
+            give_up_at=began_at + patience_s,
         )
+        replies, charge = await self._served(order, receive)
         parts = [(reply.vectors, reply.dims) for reply in replies]
         used_tokens = sum(reply.tokens for reply in replies)
         trace = replies[0].trace
@@ -106,12 +119,16 @@ class Embeddings:
         own = answer_headers(
             length=sum(map(len, chunks)),
             processing_ms=(now() - began_at) * 1_000,
-            call_id=scope[REQUEST_ID],
+            call_id=order.call_id,
             model=request.model,
-            cost_pico_usd=used_tokens * resolved.card.price_per_token_pico_usd,
+            cost_pico_usd=sum(map(charged_tokens, replies))
+            * resolved.card.price_per_token_pico_usd,
         )
+        own += charge.headers()
+        if caller.identity is not None:
+            own.append(key_spend_header(caller.identity))
         if headers.get(b"x-embedpool-debug") == b"1":
-            own += debug_headers(replies)
+            own += debug_headers(replies, items=len(order.fitted.inputs))
         await send({"type": "http.response.start", "status": 200, "headers": own})
         for chunk in chunks[:-1]:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -128,7 +145,7 @@ class Embeddings:
                 )
             raise queue_unavailable("No worker has said yet which models it serves")
         resolved = resolve(catalog, model)
-        if not (caller.may_use(resolved.lane) or caller.may_use(resolved.model)):
+        if not any(map(caller.may_use, (resolved.lane, resolved.model, model))):
             raise ModelNotAllowed(f"This key may not use the model `{model}`", param="model")
         if not self._observer.has_workers():
             raise queue_unavailable("No worker is alive")
@@ -144,57 +161,52 @@ class Embeddings:
                 tokens=self._tokens,
                 drop_params=self._settings.drop_params,
                 scope=caller.scope,
+                forwards_user=self._settings.forwards_user,
             )
 
         if work_bytes(request, resolved, tokens=self._tokens) > MAX_BYTES_ON_LOOP:
             return await asyncio.to_thread(fitted)
         return fitted()
 
-    async def _answered(
-        self,
-        resolved: Resolved,
-        fitted: Fitted,
-        caller: Caller,
-        receive: Receive,
-        *,
-        lane_class: LaneClass,
-        give_up_at: float,
-    ) -> Sequence[JobReply]:
-        """Post the jobs and await their replies; whatever ends the wait early takes them back."""
-        jobs = _jobs(fitted, account=caller.account)
+    async def _served(self, order: Order, receive: Receive) -> tuple[Sequence[JobReply], Charge]:
+        """Let the order in, post it, and await its replies."""
+        if order.needs_tokens:
+            order = await self._counted(order)
+        pieces = cut(order.fitted.inputs)
+        patience_s = order.give_up_at - asyncio.get_running_loop().time()
+        charge = await self._charges.opened(order, jobs=len(pieces), patience_s=patience_s)
         answer = self._lanes.post(
-            resolved.lane, lane_class, fitted.merge, jobs, give_up_at=give_up_at
+            order.resolved.lane,
+            order.lane_class,
+            order.fitted.merge,
+            jobs_of(order, pieces, charge.bill_of),
+            give_up_at=order.give_up_at,
+            credential=order.caller.credential,
         )
-        watch = Watch(answer, receive, give_up_at=give_up_at)
+        try:
+            replies = await self._answered(order, answer, receive)
+        except BaseException:
+            self._charges.closed(charge, never_queued=answer.is_partly_lost)
+            raise
+        self._charges.closed(charge)
+        return replies, charge
+
+    async def _counted(self, order: Order) -> Order:
+        if total_bytes(order.fitted.inputs) > MAX_BYTES_ON_LOOP:
+            return await asyncio.to_thread(order.counted, self._tokens)
+        return order.counted(self._tokens)
+
+    async def _answered(self, order: Order, answer: Answer, receive: Receive) -> Sequence[JobReply]:
+        """Await an answer; whatever ends the wait early takes its jobs back."""
+        watch = Watch(answer, receive, give_up_at=order.give_up_at)
         try:
             return await answer.done
         except BaseException:
             answer.done.cancel()
-            self._lanes.abandon(resolved.lane, answer)
+            self._lanes.abandon(order.resolved.lane, answer)
             raise
         finally:
             watch.stop()
-
-
-def _jobs(fitted: Fitted, *, account: str) -> list[Job]:
-    inputs, counts = fitted.inputs, fitted.counts
-    return [
-        Job(
-            number=0,
-            merge=0,
-            inputs=inputs[piece.start : piece.stop],
-            budget_ms=0,
-            size_bytes=piece.size_bytes,
-            tokens=sum(counts[piece.start : piece.stop]) if counts else 0,
-            account=account,
-        )
-        for piece in cut(inputs)
-    ]
-
-
-def _lane_class(headers: Mapping[bytes, bytes]) -> LaneClass:
-    is_bulk = headers.get(b"x-embedpool-class") == b"bulk"
-    return LaneClass.BULK if is_bulk else LaneClass.INTERACTIVE
 
 
 async def _written(

@@ -36,13 +36,15 @@ def fit(
     tokens: TokenCounter,
     drop_params: bool = False,
     scope: str = "",
+    forwards_user: bool = False,
 ) -> Fitted:
     """Check `request` against its model's card; raises `BadRequest` naming model and field."""
     card = resolved.card
+    wanted = _with_user(request, card) if forwards_user and request.user else request.params
     merge = MergeKey(
         resolved.model,
         _dimensions(request.dimensions, resolved),
-        _params(request.params, resolved, drop_params=drop_params) if request.params else "",
+        _params(wanted, resolved, drop_params=drop_params) if wanted else "",
         scope,
         resolved.provider,
     )
@@ -90,6 +92,13 @@ def _sizes(card: ModelCard) -> str:
         return f"{own} cannot be shortened"
     sizes = {card.dimensions, *cast("tuple[int, ...]", card.dimensions_allowed)} - {None}
     return f"possible are {', '.join(map(str, sorted(cast('set[int]', sizes), reverse=True)))}"
+
+
+def _with_user(request: EmbeddingRequest, card: ModelCard) -> dict[str, Any]:
+    """Add the caller's user, where the provider would know what to do with it."""
+    if card.merges_body or "user" in card.params:
+        return {**request.params, "user": request.user}
+    return request.params
 
 
 def _params(wanted: dict[str, Any], resolved: Resolved, *, drop_params: bool) -> str:

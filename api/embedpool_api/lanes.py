@@ -36,13 +36,18 @@ class Lanes:
         *,
         api_id: str,
         bounds: QueueBounds,
+        seal: Callable[[bytes, str], bytes],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
-        """`line(role)` makes a connection of its own; `spawn` runs a task as long as we live."""
+        """`line(role)` makes a connection of its own; `spawn` runs a task as long as we live.
+
+        `seal(credential, place)` encrypts a caller's own provider key for one job alone.
+        """
         self._names = names
         self._line = line
         self._api_id = api_id
         self._bounds = bounds
+        self._seal = seal
         self._spawn = spawn
         self._open: dict[str, OpenLane] = {}
         self._announcing: set[str] = set()
@@ -60,12 +65,13 @@ class Lanes:
         jobs: Sequence[Job],
         *,
         give_up_at: float,
+        credential: bytes | None = None,
     ) -> Answer:
         """Send a request's jobs on their way; the answer resolves when all have replied."""
         outbox = (self._open.get(model) or self._open_lane(model)).outbox
         answer = Answer(len(jobs), asyncio.get_running_loop())
         for position, job in enumerate(jobs):
-            posted = PostedJob(answer, position, job, merge, give_up_at)
+            posted = PostedJob(answer, position, job, merge, give_up_at, credential)
             answer.jobs.append(posted)
             outbox.post(posted, lane_class)
         return answer
@@ -89,8 +95,8 @@ class Lanes:
             self._line("enqueue"),
             names,
             api_id=self._api_id,
-            model=model,
             bounds=self._bounds,
+            seal=self._seal,
             on_created=lambda: self._announce(model),
         )
         inbox = Inbox(

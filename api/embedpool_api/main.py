@@ -9,26 +9,37 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from secrets import token_bytes, token_urlsafe
 from typing import Any, Final
 
 import uvicorn
 
+from embedpool_api.accounts.shared_line import SharedLine
+from embedpool_api.accounts.spend_log import SpendLog
+from embedpool_api.accounts.store import Accounts
+from embedpool_api.admission import Admission
 from embedpool_api.app import create_app
 from embedpool_api.callers import Gate
+from embedpool_api.charges import Charges
 from embedpool_api.corked import CorkedHttp
 from embedpool_api.embeddings import Embeddings, EndpointSettings
+from embedpool_api.identities import Identities
 from embedpool_api.known_names import rules_out
 from embedpool_api.lanes import Lanes
 from embedpool_api.observer import Observer
 from embedpool_api.outbox import QueueBounds
+from embedpool_api.own_keys import own_key_holders
 from embedpool_api.parts import ApiParts
+from embedpool_api.routes.admin import AdminParts
 from embedpool_shared import tokens
 from embedpool_shared.config.exposure import refuse_exposure
 from embedpool_shared.config.file import LoadedConfig, load_config
+from embedpool_shared.config.secret import require_secret, secrets_of
 from embedpool_shared.config.settings import Config
 from embedpool_shared.lines import lines
 from embedpool_shared.memory import settle_memory
 from embedpool_shared.names import Names
+from embedpool_shared.sealing import NONCE_BYTES, Secrets
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +63,7 @@ def run(options: ApiOptions, environ: Mapping[str, str]) -> int:
     """Serve until told to stop; raises `ConfigInvalid`."""
     loaded = load_config(options.config_path, environ)
     config = loaded.config
+    require_secret(config)
     refuse_exposure(config, options.host, allow_weak_master_key=options.allow_weak_master_key)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -83,53 +95,73 @@ def _app(loaded: LoadedConfig, options: ApiOptions) -> Any:
     config = loaded.config
     names = Names(config.redis.prefix)
     line = lines(config, f"api:{options.api_id}")
-    running: set[asyncio.Task[None]] = set()
-
-    def spawn(work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        running.add(task)
-        task.add_done_callback(running.discard)
-        task.add_done_callback(_stop_if_failed)
-
+    secrets = secrets_of(config) or Secrets(token_urlsafe(32))  # nobody has a key in open mode
+    running = Running()
     lanes = Lanes(
         names,
         line,
         api_id=options.api_id,
         bounds=QueueBounds(config.pool.max_queue_items, config.pool.max_queue_bytes),
-        spawn=spawn,
+        seal=lambda plain, place: secrets.seal(plain, place=place, nonce=token_bytes(NONCE_BYTES)),
+        spawn=running.spawn,
     )
     observer = Observer(
-        names, line, api_id=options.api_id, on_forgotten=lanes.repeat_all, spawn=spawn
+        names, line, api_id=options.api_id, on_forgotten=lanes.repeat_all, spawn=running.spawn
     )
-    master_key = config.master_key
-    gate = Gate(master_key.get_secret_value() if master_key else None)
+    accounts = Accounts(
+        line,
+        names,
+        secrets,
+        prefixes=(config.auth.key_prefix, *config.auth.accepted_prefixes),
+        changed=lambda: identities.forget(),  # noqa: PLW0108 (made below)
+    )
+    identities = Identities(accounts.identity, secrets)
+    identify = _gate(config, identities, secrets).identify
+    charges = Charges(Admission(line, names, api_id=options.api_id, spawn=running.spawn))
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
-        spawn(observer.run())
+        running.spawn(observer.run())
         try:
             yield
         finally:
-            for task in list(running):
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await running.end()
+            await accounts.close()
             await observer.leave()
 
     return create_app(
         ApiParts(
             embeddings=Embeddings(
                 _endpoint_settings(config, has_file=loaded.path is not None),
-                identify=gate.identify,
+                identify=identify,
                 observer=observer,
                 lanes=lanes,
+                charges=charges,
                 tokens=tokens,
             ),
             catalog=lambda: observer.catalog,
             health=observer.look,
-            identify=gate.identify,
+            identify=identify,
+            admin=AdminParts(
+                accounts=accounts,
+                spend_log=SpendLog(SharedLine(line("admin")), names),
+                identify=identify,
+                catalog=lambda: observer.catalog,
+                has_master_key=config.master_key is not None,
+            ),
             lifespan=lifespan,
             version=_version(),
         )
+    )
+
+
+def _gate(config: Config, identities: Identities, secrets: Secrets) -> Gate:
+    master_key = config.master_key
+    return Gate(
+        master_key.get_secret_value() if master_key else None,
+        find=identities.find,
+        own_key_holder=own_key_holders(config.auth, secrets),
+        share_across=config.pool.share_across,
     )
 
 
@@ -145,8 +177,30 @@ def _endpoint_settings(config: Config, *, has_file: bool) -> EndpointSettings:
         request_timeout_s=config.request_timeout_s,
         default_model=config.llm.default_embedding_model,
         drop_params=bool(config.litellm_settings.drop_params),
+        forwards_user=config.pool.forward_user,
         refuses=rules_out(config, has_file=has_file),
     )
+
+
+class Running:
+    """The tasks of this process: they live as long as it does."""
+
+    def __init__(self) -> None:
+        """Run nothing yet."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work`; its failure ends the process."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_stop_if_failed)
+
+    async def end(self) -> None:
+        """Cancel them all."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def _stop_if_failed(task: asyncio.Task[None]) -> None:

@@ -25,21 +25,26 @@ class Resolved(NamedTuple):
 def resolve(catalog: Catalog, requested: str) -> Resolved:
     """Find the model that `requested` names: itself, by alias, `model@provider` or wildcard.
 
+    An alias may stand for `model@provider`; a provider the caller names wins over that one.
     Raises `BadRequest` for what must never be called, and `ModelNotFound`.
     """
     card = catalog.models.get(requested)
     if card is not None:
         return Resolved(card, card.name, card.name)
     _refuse_impossible(requested)
-    found = _at_provider(catalog, requested) or _found(catalog, requested)
+    name = _unaliased(catalog, requested)
+    found = _at_provider(catalog, name) or _served(catalog, name)
     if found is None:
         raise _not_found(catalog, requested)
     _refuse_impossible(found.model)
     return found
 
 
-def _found(catalog: Catalog, name: str) -> Resolved | None:
-    name = catalog.aliases.get(same_name(name), name) if name not in catalog.models else name
+def _unaliased(catalog: Catalog, name: str) -> str:
+    return name if name in catalog.models else catalog.aliases.get(same_name(name), name)
+
+
+def _served(catalog: Catalog, name: str) -> Resolved | None:
     card = catalog.models.get(name)
     if card is not None:
         return Resolved(card, card.name, card.name)
@@ -49,23 +54,32 @@ def _found(catalog: Catalog, name: str) -> Resolved | None:
     return None
 
 
-def _at_provider(catalog: Catalog, requested: str) -> Resolved | None:
+def _at_provider(catalog: Catalog, name: str) -> Resolved | None:
     """Read `model@provider`; None when what is behind the last `@` names no provider of ours."""
-    base, at, wanted = requested.rpartition("@")
-    provider = _spelt(catalog.providers, wanted) if at else None
-    if provider is None:
+    written, provider = _split(catalog, name)
+    if not provider:
         return None
-    found = _found(catalog, base)
+    base, _ = _split(catalog, _unaliased(catalog, written))
+    found = _served(catalog, base)
     if found is None:
-        raise _not_found(catalog, base)
+        raise _not_found(catalog, written)
     if provider not in found.card.providers:
         raise ModelNotFound(
-            f"The model `{base}` is not served by '{provider}' but by "
+            f"The model `{written}` is not served by '{provider}' but by "
             f"{_listed(found.card.providers)}.",
             param="model",
             code="model_not_found",
         )
     return found._replace(provider=provider)
+
+
+def _split(catalog: Catalog, name: str) -> tuple[str, str]:
+    """Take the provider off `model@provider`, as the catalogue spells it; `""` where none is."""
+    if name in catalog.models:
+        return name, ""
+    base, _, wanted = name.rpartition("@")
+    provider = _spelt(catalog.providers, wanted) if base else None
+    return (base, provider) if provider else (name, "")
 
 
 def _spelt(providers: tuple[str, ...], wanted: str) -> str | None:
@@ -78,7 +92,7 @@ def _refuse_impossible(name: str) -> None:
         raise BadRequest("`model` must be a name, not an address", param="model")
     if name.startswith("os.environ/"):
         raise BadRequest("`model` is literal: os.environ/ is not read here", param="model")
-    if name.startswith("anthropic/"):
+    if name.lower().startswith("anthropic/"):
         raise BadRequest("anthropic has no embedding models", param="model")
 
 
@@ -95,4 +109,4 @@ def _listed(providers: tuple[str, ...]) -> str:
 
 @lru_cache(maxsize=1_024)
 def _pattern(wildcard: str) -> re.Pattern[str]:
-    return re.compile(".*".join(map(re.escape, wildcard.split("*"))), re.DOTALL)
+    return re.compile(".+".join(map(re.escape, wildcard.split("*"))), re.DOTALL)

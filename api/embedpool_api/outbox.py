@@ -22,6 +22,7 @@ from embedpool_shared.jobs import Job, LaneClass, LedgerRecord, MergeKey, Pack, 
 from embedpool_shared.names import GROUP, LaneNames
 from embedpool_shared.redis import Line, RedisRefused
 from embedpool_shared.scripts import script
+from embedpool_shared.sealing import job_place
 
 MAX_PACK_JOBS: Final = 64
 MAX_PACK_ITEMS: Final = 512
@@ -50,18 +51,21 @@ class Outbox:
         names: LaneNames,
         *,
         api_id: str,
-        model: str,
         bounds: QueueBounds,
+        seal: Callable[[bytes, str], bytes],
         on_created: Callable[[], None],
     ) -> None:
-        """Report a lane that Redis did not have before to `on_created`."""
+        """Report a lane that Redis did not have before to `on_created`.
+
+        `seal(credential, place)` encrypts a caller's own provider key for one job alone.
+        """
         self.packs: dict[str, PostedPack] = {}
         self.is_away = False
         self._line = line
         self._names = names
         self._api_id = api_id
-        self._model = model
         self._bounds = bounds
+        self._seal = seal
         self._on_created = on_created
         self._new: dict[LaneClass, list[PostedJob]] = {c: [] for c in LaneClass}
         self._leaving: list[PostedPack] = []
@@ -84,7 +88,7 @@ class Outbox:
         pack = posted.pack
         if pack is None or pack.open.pop(posted.job.number, None) is None:
             return
-        pack.cancelled.append(posted.job.number)
+        pack.cancelled.append(posted)
         self._marked.add(pack)
         self._wake.set()
 
@@ -164,6 +168,7 @@ class Outbox:
 
     async def _run_enqueue(self, pack: PostedPack) -> Any:
         names, jobs = self._names, pack.open.values()
+        pack.was_sent = True
         pack.was_thinned = pack.was_thinned or len(jobs) < pack.jobs
         pack.items = sum(len(posted.job.inputs) for posted in jobs)
         pack.size_bytes = sum(posted.job.size_bytes for posted in jobs)
@@ -193,24 +198,25 @@ class Outbox:
             job = posted.job
             job.merge = merges.setdefault(posted.merge, len(merges))
             job.budget_ms = max(1, int((posted.give_up_at - now) * 1_000))
+            if posted.credential is not None:
+                job.sealed = self._seal(posted.credential, job_place(pack.pack_id, job.number))
             jobs.append(job)
         return encode(Pack(self._api_id, list(merges), jobs))
 
     def _refuse(self, pack: PostedPack, error: EmbedPoolError) -> None:
         self.packs.pop(pack.pack_id, None)
+        pack.was_refused = True
         for posted in pack.open.values():
             posted.answer.fail(error)
         pack.open.clear()
 
     async def _cancel(self, pack: PostedPack) -> None:
-        numbers, pack.cancelled = pack.cancelled, []
+        cancelled, pack.cancelled = pack.cancelled, []
         # Of a pack sent more than once with different jobs nobody knows which one Redis has.
         is_touched = pack.was_answered or pack.was_thinned
-        is_whole = not (pack.open or is_touched) and len(numbers) == pack.jobs
-        records = [
-            LedgerRecord(pack.pack_id, n, "", self._model, "", 0, 0, 0, 0, "cancelled")
-            for n in numbers
-        ]
+        is_whole = not (pack.open or is_touched) and len(cancelled) == pack.jobs
+        numbers = ",".join(str(posted.job.number) for posted in cancelled)
+        records = encode([_unused(pack, posted) for posted in cancelled])
         names = self._names
         try:
             await self._line.run(
@@ -220,19 +226,29 @@ class Outbox:
                     names.pk(pack.pack_id), names.part(pack.pack_id), names.ledger,
                 ],
                 [
-                    GROUP, ",".join(map(str, numbers)), int(is_whole),
-                    pack.items, pack.size_bytes, pack.tokens, encode(records),
+                    GROUP, numbers, int(is_whole),
+                    pack.items, pack.size_bytes, pack.tokens, records,
                 ],
                 patience_s=QUICK_PATIENCE_S,
             )  # fmt: skip
         except RedisRefused:
             pass
         except QueueUnavailable:
-            pack.cancelled = numbers + pack.cancelled
+            pack.cancelled = cancelled + pack.cancelled
             self._marked.add(pack)
             raise
         if not pack.open:
             self.packs.pop(pack.pack_id, None)
+
+
+def _unused(pack: PostedPack, posted: PostedJob) -> LedgerRecord:
+    """Record a job that nobody was paid for; it costs nothing, and ends its reservations."""
+    job = posted.job
+    return LedgerRecord(
+        pack.pack_id, job.number, job.account, posted.merge.model, "",
+        used=0, paid=0, saved=0, waste=0, reason="cancelled", items=len(job.inputs),
+        price_per_token_pico_usd=job.price_per_token_pico_usd, bill=job.bill,
+    )  # fmt: skip
 
 
 def queue_unavailable(message: str) -> QueueUnavailable:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from embedpool_api.callers import Caller
+    from embedpool_api.routes.admin import AdminParts
     from embedpool_shared.catalog import Catalog
 
 
@@ -28,5 +29,7 @@ class ApiParts:
     """Details for people, with `ok` saying whether Redis is reachable and a worker lives."""
     identify: Callable[[Mapping[bytes, bytes]], Awaitable[Caller]]
     """Tells the caller by its headers; `Gate.identify` is one."""
+    admin: AdminParts | None = None
+    """What an administrator's routes need; without it there are none."""
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]] | None = None
     version: str = "0"

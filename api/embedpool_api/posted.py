@@ -56,6 +56,13 @@ class Answer:
             self.done.set_exception(error)
 
     @property
+    def is_partly_lost(self) -> bool:
+        """Tell, of an abandoned answer, whether one of its jobs never reached the queue."""
+        return any(
+            job.pack is None or job.pack.was_refused or not job.pack.was_sent for job in self.jobs
+        )
+
+    @property
     def is_accepted(self) -> bool:
         """Tell whether Redis confirmed every one of the jobs."""
         return all(job.pack is not None and job.pack.is_accepted for job in self.jobs)
@@ -70,6 +77,7 @@ class PostedJob:
     job: Job
     merge: MergeKey
     give_up_at: float  # on the loop's clock
+    credential: bytes | None = field(default=None, repr=False)  # the caller's own provider key
     pack: PostedPack | None = None
 
 
@@ -86,7 +94,9 @@ class PostedPack:
     budget_s: float
     open: dict[int, PostedJob] = field(default_factory=dict)
     is_accepted: bool = False
+    was_sent: bool = False  # at least once, whatever came of it
+    was_refused: bool = False  # Redis answered that it does not take it
     may_be_there: bool = False  # sent, and then the connection broke
     was_thinned: bool = False  # sent again without jobs that had ended by then
     was_answered: bool = False  # in part; then it is not the api's to delete any more
-    cancelled: list[int] = field(default_factory=list)  # told to nobody yet
+    cancelled: list[PostedJob] = field(default_factory=list)  # told to nobody yet

@@ -35,6 +35,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     params: dict[str, Any] = {}  # for the provider: checked, but not yet against the model
     no_cache: bool = False
+    no_store: bool = False
     timeout_s: float | None = None  # LiteLLM's `timeout`: a hint like the headers
 
 
@@ -68,6 +69,7 @@ def parse(
         tags=_tags(fields),
         params=_params(fields),
         no_cache=cache.get("no-cache") is True,
+        no_store=cache.get("no-store") is True,
         timeout_s=_timeout_s(fields.get("timeout")),
     )
 

@@ -15,6 +15,7 @@ from embedpool_shared.vectors import FLOAT_BYTES, base64_of, each, json_floats
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from embedpool_shared.accounts import Identity
     from embedpool_shared.jobs import CallTrace, JobReply
 
 Header = tuple[bytes, bytes]
@@ -82,12 +83,22 @@ def answer_headers(
     return headers
 
 
-def debug_headers(replies: Sequence[JobReply]) -> list[Header]:
+def charged_tokens(reply: JobReply) -> int:
+    """Count what a job costs: what came from the cache is free."""
+    return reply.tokens - reply.cached_tokens
+
+
+def key_spend_header(identity: Identity) -> Header:
+    """Tell what the key had spent when it was last looked up."""
+    return (b"x-litellm-key-spend", _usd(identity.key_cost_pico_usd))
+
+
+def debug_headers(replies: Sequence[JobReply], *, items: int) -> list[Header]:
     """Tell, for `x-embedpool-debug: 1`, where the job that took longest spent its time."""
     slowest = max(replies, key=lambda reply: reply.queue_ms + _provider_ms(reply.trace))
     headers = [
         (b"x-embedpool-queue-ms", b"%.2f" % slowest.queue_ms),
-        (b"x-embedpool-cache", b"miss"),
+        (b"x-embedpool-cache", _cache_outcome(sum(reply.cached for reply in replies), items)),
     ]
     trace = slowest.trace
     if trace is not None:
@@ -100,6 +111,12 @@ def debug_headers(replies: Sequence[JobReply]) -> list[Header]:
             (b"x-embedpool-tries", b"%d" % trace.tries),
         ]
     return headers
+
+
+def _cache_outcome(cached: int, items: int) -> bytes:
+    if cached == items:
+        return b"hit"
+    return b"partial" if cached else b"miss"
 
 
 def header_value(text: str) -> bytes:

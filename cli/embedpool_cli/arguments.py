@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from typing_extensions import override
 
+from embedpool_cli.key_arguments import add_key_actions
+
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 4_000
 DEFAULT_GRACE_S: Final = 25.0
@@ -36,6 +38,7 @@ def parsed(
     _add_api(commands, environ)
     _add_worker(commands)
     _add_check(commands)
+    add_key_actions(_command(commands, "key", "a running pool's virtual keys"), environ)
     return parser.parse_args(arguments)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TextIO
 
 from embedpool_cli.masking import bare_address, masked
+from embedpool_cli.tables import table
 from embedpool_shared.config.environment import Setting, our_settings
 from embedpool_shared.config.notices import Notice, NoticeKind
 from embedpool_shared.errors import ConfigInvalid
@@ -68,7 +69,7 @@ def _models(loaded: LoadedConfig, fleet: Fleet, catalog: Catalog) -> Iterator[st
     if not shown:
         return
     rows = [_row(one) for group in shown.values() for one in group]
-    lines = _table([COLUMNS, *rows])
+    lines = table([COLUMNS, *rows])
     yield f"  {next(lines)}"
     for name, group in shown.items():
         yield f"{name}: {_about(catalog.models[name])}"
@@ -125,11 +126,11 @@ def _wildcards(fleet: Fleet, catalog: Catalog) -> Iterator[str]:
         for card, group in zip(catalog.wildcards, fleet.wildcards.values(), strict=True)
     ]
     if rows:
-        yield from _table((("pattern", "provider", "keys"), *rows))
+        yield from table((("pattern", "provider", "keys"), *rows))
 
 
 def _aliases(catalog: Catalog) -> Iterator[str]:
-    yield from _table([(alias, f"→ {name}") for alias, name in catalog.aliases.items()])
+    yield from table([(alias, f"→ {name}") for alias, name in catalog.aliases.items()])
 
 
 def _callers(config: Config) -> str:
@@ -144,7 +145,7 @@ def _changed(config: Config) -> Iterator[str]:
         for setting in our_settings()
         if setting.value_in(config) != setting.field.get_default()
     ]
-    yield from _table(rows)
+    yield from table(rows)
 
 
 def _shown(setting: Setting, value: object) -> str:
@@ -163,11 +164,3 @@ def _plain(value: object) -> str:
 def _notices(notices: Iterable[Notice], kind: NoticeKind) -> Iterator[str]:
     said = dict.fromkeys((n.path, n.reason) for n in notices if n.kind is kind)
     return (f"{path}: {reason}" for path, reason in said)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Align the cells of each column; a row's last cell may be as long as it likes."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()

@@ -1,4 +1,4 @@
-"""The directory that holds the embedded store's data: where it is, and that one server uses it."""
+"""The directory that holds data and the secret: where it is, and that one store uses it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ def data_directory(flag: str | None, environ: Mapping[str, str]) -> Path:
     return shared / "embedpool"
 
 
+def create_directory(path: Path) -> None:
+    """Create it, for its owner alone, where it is missing; raises `ConfigInvalid`."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(path, error) from None
+
+
 class ClaimedDirectory:
     """A data directory that is ours alone, until it is closed and its heirs have ended.
 
@@ -39,14 +47,11 @@ class ClaimedDirectory:
     def __init__(self, path: Path) -> None:
         """Create and lock it; raises `ConfigInvalid`."""
         self.path = path
+        create_directory(path)
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigInvalid(
-                f"cannot use the data directory {path} ({error.strerror}): choose another with "
-                "--data-dir or EMBEDPOOL_DATA_DIR"
-            ) from None
+            raise _unusable(path, error) from None
         try:
             self._lock()
         except BaseException:
@@ -96,6 +101,13 @@ class ClaimedDirectory:
                 "local disk with --data-dir"
             ) from None
         return True
+
+
+def _unusable(path: Path, error: OSError) -> ConfigInvalid:
+    return ConfigInvalid(
+        f"cannot use the data directory {path} ({error.strerror}): choose another with "
+        "--data-dir or EMBEDPOOL_DATA_DIR"
+    )
 
 
 def _is_alive(pid: int) -> bool:

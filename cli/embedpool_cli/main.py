@@ -1,7 +1,7 @@
 """The `embedpool` command.
 
-Exit codes: 0 ended as asked, 1 failed (or `check` found the config unusable), 2 refused to start
-and said why, 130 interrupted.
+Exit codes: 0 ended as asked, 1 failed (`check` found the config unusable, the pool said no to
+`key`), 2 refused to start and said why, 130 interrupted.
 """
 
 # ruff: noqa: PLC0415 - each command imports what it needs only when it runs: help is there at once
@@ -107,11 +107,24 @@ def _check(options: Namespace, environ: Mapping[str, str]) -> int:
     return check(options.path, environ, sys.stdout)
 
 
+def _key(options: Namespace, environ: Mapping[str, str]) -> int:
+    from embedpool_cli.key import Terminal, run_key
+
+    terminal = Terminal(sys.stdout, sys.stderr, sys.stdin, is_interactive=sys.stdin.isatty())
+    try:
+        return run_key(options, environ, terminal)
+    except BrokenPipeError:
+        # Whoever reads has had enough (`| head`); Python would complain once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
 COMMANDS: Final[Mapping[str, Callable[[Namespace, Mapping[str, str]], int]]] = {
     "serve": _serve,
     "api": _api,
     "worker": _worker,
     "check": _check,
+    "key": _key,
 }
 
 

@@ -13,6 +13,7 @@ from embedpool_cli.children import child_command
 from embedpool_cli.embedded_valkey import EmbeddedValkey
 from embedpool_cli.listening import base_url
 from embedpool_cli.supervisor import Say
+from embedpool_shared.config.environment import SECRET_NAME
 from embedpool_shared.config.settings import Config
 
 
@@ -48,6 +49,7 @@ class Plan:
     listener: socket.socket
     say: Say
     valkey: EmbeddedValkey | None = None
+    kept_secret: SecretStr | None = None
     command: Command = embedpool_command
 
     def with_store(self, valkey: EmbeddedValkey) -> Plan:
@@ -55,6 +57,12 @@ class Plan:
         redis = self.config.redis.model_copy(update={"url": SecretStr(valkey.url)})
         config = self.config.model_copy(update={"redis": redis})
         return replace(self, valkey=valkey, config=config)
+
+    def with_secret(self, secret: str) -> Plan:
+        """Add the secret that no configuration named."""
+        kept = SecretStr(secret)
+        auth = self.config.auth.model_copy(update={"secret": kept})
+        return replace(self, kept_secret=kept, config=self.config.model_copy(update={"auth": auth}))
 
     @property
     def url(self) -> str:
@@ -67,4 +75,6 @@ class Plan:
         own = {"EMBEDPOOL_DATA_DIR": str(self.options.data_directory)}
         if self.valkey:
             own["REDIS_URL"] = self.valkey.url
+        if self.kept_secret:
+            own[SECRET_NAME] = self.kept_secret.get_secret_value()
         return {**self.environ, **own}

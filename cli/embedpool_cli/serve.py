@@ -17,6 +17,7 @@ from embedpool_cli.plan import Plan, ServeOptions
 from embedpool_cli.readiness import Front
 from embedpool_cli.ready import ready_text
 from embedpool_cli.roles import roles
+from embedpool_cli.secret_file import kept_secret
 from embedpool_cli.stopping import StopSignals
 from embedpool_cli.supervisor import Say, Supervisor
 from embedpool_shared.config.exposure import refuse_exposure
@@ -36,8 +37,8 @@ def serve(options: ServeOptions, environ: Mapping[str, str], *, say: Say, announ
         say(f"{notice.kind}: {notice.path}: {notice.reason}")
     with listening_socket(options.host, options.port) as listener:
         plan = Plan(options=options, config=config, environ=environ, listener=listener, say=say)
-        with _with_store(plan) as complete:
-            return asyncio.run(run(complete, announce=announce))
+        with _with_store(plan) as stored:
+            return asyncio.run(run(with_secret(stored), announce=announce))
 
 
 @contextmanager
@@ -50,6 +51,13 @@ def _with_store(plan: Plan) -> Iterator[Plan]:
         embedded_valkey(data) as valkey,
     ):
         yield plan.with_store(valkey)
+
+
+def with_secret(plan: Plan) -> Plan:
+    """Add the secret of the data directory where none is configured; raises `ConfigInvalid`."""
+    if plan.config.auth.secret is not None:
+        return plan
+    return plan.with_secret(kept_secret(plan.options.data_directory))
 
 
 async def run(plan: Plan, *, announce: Say) -> int:

@@ -40,6 +40,9 @@ EmbedPoolError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 
 class EmbedPoolError(Exception):
     """Base of everything embedpool raises; `str()` of it is fit for the caller's eyes."""
@@ -166,6 +169,9 @@ class InternalError(PoolError):
 
 class ProviderError(EmbedPoolError):
     """What an adapter raises; a verdict is made of it, it never crosses Redis."""
+
+    headers: Mapping[str, str] = MappingProxyType({})
+    """What of the answer's headers a key's limits can be read from; names are lower case."""
 
 
 class RefusedInput(ProviderError):

@@ -59,6 +59,7 @@ class Bill(msgspec.Struct, array_like=True):
     reserved: list[str] = []  # the accounts, its own among them, that hold a reservation
     call_id: str = ""  # the id the caller saw
     metadata: str = ""  # the caller's, as canonical JSON; only with the first job
+    part: int = 0  # which of its jobs this is, from 0; the request counts with the first
 
 
 class Job(msgspec.Struct, array_like=True):
@@ -117,6 +118,8 @@ class JobReply(msgspec.Struct, array_like=True):
     queue_ms: float = 0.0
     trace: CallTrace | None = None
     error: WireError | None = None
+    cached: int = 0  # how many of its items came from the vector cache
+    cached_tokens: int = 0  # … and how many of its tokens
 
 
 class Reply(msgspec.Struct, array_like=True):

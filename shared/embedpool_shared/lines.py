@@ -11,8 +11,19 @@ from embedpool_shared.config.settings import Config
 from embedpool_shared.errors import ConfigInvalid
 from embedpool_shared.redis import Line, RedisAddress, connection_pool
 
-DIRECTORY_ROLES: Final = frozenset({"announce", "catalog", "directory", "presence"})
-"""Connections for what is not of one lane: who lives, what is served, which lanes there are."""
+DIRECTORY_ROLES: Final = frozenset(
+    {
+        "accounts",
+        "admission",
+        "announce",
+        "catalog",
+        "directory",
+        "keys",
+        "presence",
+        "roll-accounts",
+    }
+)
+"""Connections for what is not of one lane: who lives, who pays, what is served, how keys are."""
 
 
 def main_address(config: Config) -> RedisAddress:

@@ -101,6 +101,10 @@ class Names:
         """Sorted set: the ids of all accounts of a kind, by when they were last heard of."""
         return f"{self.prefix}:{{accounts}}:{kind}"
 
+    def aliases(self, kind: str) -> str:
+        """Hash: who has an alias among the accounts of a kind, and since when."""
+        return f"{self.accounts(kind)}:alias"
+
     def key_of(self, digest: str) -> str:
         """String: the id of the virtual key with this digest."""
         return f"{self.prefix}:{{auth:{digest}}}"
@@ -137,6 +141,16 @@ class Names:
     def catalog(self) -> str:
         """Hash: what workers can do, and the version of it."""
         return f"{self.prefix}:catalog"
+
+    @property
+    def caps(self) -> str:
+        """Hash with TTL: what refusals taught of providers' caps."""
+        return f"{self.prefix}:caps"
+
+    @property
+    def vectors(self) -> str:
+        """Hash with TTL: how many bytes of vectors were cached, by when."""
+        return f"{self.prefix}:vectors"
 
     @property
     def alive(self) -> str:

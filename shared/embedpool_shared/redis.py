@@ -178,6 +178,29 @@ class Line:
         except _ScriptUnknown:
             return await self.call("EVAL", script.source, *tail, patience_s=patience_s)
 
+    async def run_all(
+        self,
+        script: Script,
+        calls: Sequence[tuple[Sequence[str], Sequence[Any]]],
+        *,
+        patience_s: float = PATIENCE_S,
+    ) -> list[Reply | QueueUnavailable]:
+        """Run `script` once for each (keys, arguments), all in one write.
+
+        A call that Redis answered with an error has that in its place; the others took effect.
+        """
+        tails = [(len(keys), *keys, *arguments) for keys, arguments in calls]
+        commands = [("EVALSHA", script.sha, *tail) for tail in tails]
+        replies = await self._ask(b"".join(map(pack_command, commands)), len(tails), patience_s)
+        unknown = [at for at, reply in enumerate(replies) if isinstance(reply, _ScriptUnknown)]
+        if unknown:
+            commands = [("EVAL", script.source, *tails[at]) for at in unknown]
+            packed = b"".join(map(pack_command, commands))
+            told = await self._ask(packed, len(unknown), patience_s)
+            for at, reply in zip(unknown, told, strict=True):
+                replies[at] = reply
+        return replies
+
     async def close(self) -> None:
         """Hang up."""
         self._wire = None
@@ -185,6 +208,14 @@ class Line:
             await self._connection.disconnect(nowait=True)
 
     async def _exchange(self, packed: bytes, count: int, patience_s: float) -> list[Reply]:
+        replies = await self._ask(packed, count, patience_s)
+        for reply in replies:
+            if isinstance(reply, QueueUnavailable):
+                raise reply
+        return replies
+
+    async def _ask(self, packed: bytes, count: int, patience_s: float) -> list[Reply]:
+        """Send and await all replies; an error among them stands in its place as one of ours."""
         try:
             wire = self._wire
             if wire is None or wire.is_broken:
@@ -196,13 +227,10 @@ class Line:
         except BaseException:
             await self.close()  # a reply still on its way would be taken for the next command's
             raise
-        for reply in replies:
-            if isinstance(reply, theirs.RedisError):
-                if isinstance(reply, theirs.ReadOnlyError):
-                    # A primary that became a replica stays one: ask again who it is by now.
-                    await self.close()
-                raise _ours(reply) from reply
-        return replies
+        if any(isinstance(reply, theirs.ReadOnlyError) for reply in replies):
+            # A primary that became a replica stays one: ask again who it is by now.
+            await self.close()
+        return [_ours(it) if isinstance(it, theirs.RedisError) else it for it in replies]
 
     async def _connected(self, patience_s: float) -> Wire:
         await self.close()
@@ -214,7 +242,7 @@ class Line:
 
 
 class _ScriptUnknown(RedisRefused):
-    """NOSCRIPT: never seen outside `Line.run`."""
+    """NOSCRIPT: never seen outside `Line`."""
 
 
 DENIALS: Final = (

@@ -17,6 +17,8 @@ from support.processes import Member, Program, embedpool
 
 Config = Mapping[str, Any]
 NONE: Final[Mapping[str, str]] = {}
+SECRET: Final = "e2e-0d1c8f5b7a3946e2"
+"""What processes that are started one by one share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,5 +123,10 @@ class Fleet:
     def _start(self, role: str, *flags: str, env: Mapping[str, str] = NONE) -> Program:
         self._started += 1
         log = self._directory / f"{role}-{self._started}.log"
-        own = {"REDIS_URL": self.store_url, "EMBEDPOOL_DATA_DIR": str(self._directory), **env}
+        own = {
+            "REDIS_URL": self.store_url,
+            "EMBEDPOOL_DATA_DIR": str(self._directory),
+            "EMBEDPOOL_SECRET": SECRET,
+            **env,
+        }
         return self._running.enter_context(embedpool(role, *self._flags, *flags, log=log, env=own))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio.connection import ConnectionPool
@@ -33,6 +33,7 @@ def answered(job: HeldJob) -> Ending:
     record = LedgerRecord(
         job.pack.pack_id, job.job.number, job.job.account, job.merge.model, "fake",
         used=tokens, paid=tokens, saved=0, waste=0,
+        price_per_token_pico_usd=job.job.price_per_token_pico_usd, bill=job.job.bill,
     )  # fmt: skip
     vectors = b"".join(right(job.job.inputs))
     return Ending(job, JobReply(job.job.number, vectors, DIMS, tokens), record)
@@ -68,6 +69,7 @@ class Hand:
         worker_id: str = "h1",
         *,
         lease_s: float = 5.0,
+        on_recorded: Callable[[], None] = lambda: None,
     ) -> None:
         self.worker_id = worker_id
         self.released: list[HeldPack] = []
@@ -80,6 +82,7 @@ class Hand:
             site.lane,
             RedisClock(),
             on_done=self.released.append,
+            on_recorded=on_recorded,
         )
         self.leases = Leases(
             site.line(f"{worker_id}-lease"),

@@ -32,6 +32,7 @@ from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Adapter, Deployment
 from embedpool_worker.pool import Pool, PoolParts, PoolSettings
 from embedpool_worker.providers.port import Provider, ProviderAnswer, ProviderCall
+from support.posting import marked
 from support.vectors import Input, token_count, vector_of
 
 DIMS: Final = 8
@@ -136,6 +137,7 @@ class ApiSide:
             lambda role: site.line(f"{api_id}-{role}", via=via),
             api_id=api_id,
             bounds=bounds,
+            seal=marked,
             spawn=site.spawn,
         )
 

@@ -9,6 +9,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from embedpool_shared.errors import QueueUnavailable
+from embedpool_shared.redis import RedisRefused
 
 if TYPE_CHECKING:
     from embedpool_shared.scripts import Script
@@ -60,6 +61,21 @@ class FakeLine:
     ) -> Any:
         del patience_s
         return await self._exchange(Told(_now(), script.name, list(keys), list(arguments)))
+
+    async def run_all(
+        self,
+        script: Script,
+        calls: Sequence[tuple[Sequence[str], Sequence[Any]]],
+        *,
+        patience_s: float = 5.0,
+    ) -> list[Any]:
+        replies: list[Any] = []
+        for keys, arguments in calls:
+            try:
+                replies.append(await self.run(script, keys, arguments, patience_s=patience_s))
+            except RedisRefused as refused:
+                replies.append(refused)
+        return replies
 
     async def close(self) -> None:
         self.is_closed = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -217,7 +218,7 @@ class HttpServer:
         self.traffic = Traffic()
         self.port = 0
 
-    async def start(self, port: int = 0) -> None:
+    async def start(self, port: int = 0, *, tls: ssl.SSLContext | None = None) -> None:
         """Listen on 127.0.0.1; port 0 takes a free one."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
@@ -225,6 +226,7 @@ class HttpServer:
             "127.0.0.1",
             port,
             backlog=1_024,
+            ssl=tls,
         )
         self.port = self._server.sockets[0].getsockname()[1]
 

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 MERGE: Final = MergeKey("m")
 
 
+def marked(credential: bytes, place: str) -> bytes:
+    """Stand in for encryption: say what was sealed, and for where."""
+    return credential + b" for " + place.encode()
+
+
 def job_of(*inputs: Input, tokens: int = 0, size_bytes: int | None = None) -> Job:
     """Build a job as the endpoint does: its number, merge and budget are the outbox's to set."""
     size = sum(map(len, inputs)) if size_bytes is None else size_bytes

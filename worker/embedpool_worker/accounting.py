@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
+
+FENCED: Final = "fenced"
+"""The reason of a record of tokens paid twice: nobody's ending, booked beside the real one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,14 @@ def item_tokens(
         counted.append(ItemTokens(used[place], 0 if place in seen else paid[place]))
         seen.add(place)
     return counted
+
+
+def cached_share(used: int, *, counted: int, cached: int) -> int:
+    """Say how much of `used` came from the cache, where `cached` of our own `counted` tokens did.
+
+    The two counts differ where the api's own is returned: all of it is cached when everything was.
+    """
+    return used * cached // counted if counted else 0
 
 
 def saved_and_wasted(used: int, paid: int) -> tuple[int, int]:

@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
 from embedpool_shared import tokens
-from embedpool_shared.errors import (
-    DeadlineExceeded,
-    KeyRejected,
-    ProviderError,
-    ProviderThrottled,
-    ProviderUnavailable,
-    QuotaExhausted,
-)
+from embedpool_shared.errors import DeadlineExceeded, ProviderError, ProviderUnavailable
 from embedpool_shared.jobs import Input, LaneClass, MergeKey
 from embedpool_worker.deployments import Deployment
-from embedpool_worker.held import Item
+from embedpool_worker.headroom import Need
+from embedpool_worker.held import Item, estimated_tokens, input_size_bytes
+from embedpool_worker.key_care import KeyCare
+from embedpool_worker.keyring import KeyHealth, candidates
 from embedpool_worker.permits import Permit, Permits
 from embedpool_worker.providers.port import Provider, ProviderAnswer, ProviderCall
 from embedpool_worker.retries import retrying
 
 MAX_TRIES: Final = 3
-THROTTLED_FOR_S: Final = 1.0
-"""How long a key cools after a 429 that does not say."""
-SHORTEST_REST_S: Final = 0.1
-"""… and at least, whatever it says: a provider is never hammered."""
-QUOTA_REST_S: Final = 300.0
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +33,8 @@ class Batch:
     lane_class: LaneClass
     deployments: Sequence[Deployment]
     asked: str = ""  # the provider of the last try
+    failed_with: set[KeyHealth] = field(default_factory=set)  # another one is tried first
+    asked_deployment: Deployment | None = None  # … and its deployment
 
     @property
     def deadline_at(self) -> float:
@@ -74,12 +67,14 @@ class Calls:
     ) -> None:
         """`count_in(function, *arguments)` awaits a function run off the loop."""
         self.permits = permits
+        self._care = KeyCare(permits)
         self._adapter_of = adapter_of
         self._count_in = count_in
         self._max_tries = max_tries
 
     async def make(self, batch: Batch, inputs: list[Input], permit: Permit | None) -> Made:
         """Call until answered, with `permit` first; raises what ended it, or `NoKeys`."""
+        self.permits.retry_budget.first_try()
         try:
             return await self._with_permit(batch, inputs, permit, tries=1)
         except ProviderError as error:
@@ -96,15 +91,35 @@ class Calls:
                 raise first
             return await self._with_permit(batch, inputs, None, tries=tries)
 
-        policy = retrying(max_tries=self._max_tries, deadline_at=batch.deadline_at)
+        policy = retrying(
+            max_tries=self._max_tries,
+            deadline_at=batch.deadline_at,
+            budget=self.permits.retry_budget,
+            has_another_key=lambda: self._has_another_key(batch),
+        )
         return await policy(one_try)
+
+    def _has_another_key(self, batch: Batch) -> bool:
+        """Tell whether a usable key is left that has not failed for this batch."""
+        now = asyncio.get_running_loop().time()
+        keys = candidates(self.permits.keys_of(batch.deployments), batch.failed_with, now=now)
+        return any(key not in batch.failed_with for key in keys)
 
     async def _with_permit(
         self, batch: Batch, inputs: list[Input], permit: Permit | None, *, tries: int
     ) -> Made:
+        """Make one try; a permit that became void since it was granted is replaced."""
+        if permit is not None and not permit.is_good(asyncio.get_running_loop().time()):
+            self.permits.give_back(permit)
+            permit = None
         if permit is None:
+            tokens = _estimated_tokens(inputs)
             permit = await self.permits.acquire(
-                batch.deployments, batch.lane_class, until_at=batch.deadline_at
+                batch.deployments,
+                batch.lane_class,
+                until_at=batch.deadline_at,
+                need=lambda: Need(tokens, tokens, len(inputs)),
+                avoided=batch.failed_with,
             )
         try:
             return await self._one_try(batch, inputs, permit, tries)
@@ -115,6 +130,7 @@ class Calls:
         loop = asyncio.get_running_loop()
         deployment = permit.health.deployment
         batch.asked = deployment.provider
+        batch.asked_deployment = deployment
         began_at = loop.time()
         timeout_s = min(deployment.timeout_s, batch.deadline_at - began_at)
         if timeout_s <= 0:
@@ -122,20 +138,24 @@ class Calls:
                 "The request's deadline passed before a provider call could be made", code="timeout"
             )
         call = _call(batch.merge, inputs, permit, timeout_s=timeout_s)
+        if permit.max_tokens is not None:
+            permit.settle(_estimated_tokens(inputs))
+        permit.begin()
         counting = self._start_counting(deployment, inputs)
         try:
             async with asyncio.timeout(timeout_s + 1.0):
                 answer = await self._adapter_of(deployment).embed(call)
             took_s = loop.time() - began_at
             exact = await counting if counting else _exact(inputs, answer)
-        except TimeoutError:
-            raise ProviderUnavailable("no answer in time") from None
-        except ProviderError as error:
-            self._mind_key(permit, error, now=loop.time())
-            raise
+        except (TimeoutError, ProviderError) as failed:
+            error = failed if isinstance(failed, ProviderError) else _silent()
+            batch.failed_with.add(permit.health)
+            self._care.failed(permit, error)
+            raise error from None
         finally:
             if counting:
                 counting.cancel()
+        self._care.answered(permit, answer, exact, took_s)
         return Made(deployment, answer, tries, began_at, took_s, exact)
 
     def _start_counting(self, deployment: Deployment, inputs: list[Input]) -> Any:
@@ -144,18 +164,13 @@ class Calls:
             return None
         return asyncio.ensure_future(self._count_in(tokens.count_all, deployment.encoding, inputs))
 
-    def _mind_key(self, permit: Permit, error: ProviderError, *, now: float) -> None:
-        health = permit.health
-        match error:
-            case KeyRejected():
-                health.retire()
-            case QuotaExhausted():
-                health.cool(now + QUOTA_REST_S)
-            case ProviderThrottled():
-                health.cool(now + max(SHORTEST_REST_S, error.retry_after_s or THROTTLED_FOR_S))
-            case _:
-                return
-        self.permits.refuse_unserved()
+
+def _silent() -> ProviderUnavailable:
+    return ProviderUnavailable("no answer in time", code="timeout")
+
+
+def _estimated_tokens(inputs: Sequence[Input]) -> int:
+    return sum(estimated_tokens(given, input_size_bytes(given)) for given in inputs)
 
 
 def _call(

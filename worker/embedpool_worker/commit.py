@@ -45,12 +45,17 @@ class Committer:
         clock: RedisClock,
         *,
         on_done: Callable[[HeldPack], None],
+        on_recorded: Callable[[], None] = lambda: None,
     ) -> None:
-        """Report every pack whose entry is finished, here or elsewhere, to `on_done`."""
+        """Report every pack whose entry is finished, here or elsewhere, to `on_done`.
+
+        `on_recorded` learns each time that the ledger may have more to roll up.
+        """
         self._line = line
         self._names = names
         self._clock = clock
         self._on_done = on_done
+        self._on_recorded = on_recorded
         self._endings: list[Ending] = []
         self._wasted: list[LedgerRecord] = []
         self._wake = asyncio.Event()
@@ -119,6 +124,7 @@ class Committer:
             arguments += part.arguments()
         time_us, *results = await self._until_redis_answers(keys, arguments)
         self._clock.learn(time_us, now=asyncio.get_running_loop().time())
+        self._on_recorded()
         again = []
         for part, (state, *left_out) in zip(parts, results, strict=True):
             if state == 2:
@@ -154,6 +160,7 @@ class Committer:
         if records:
             with suppress(QueueUnavailable):
                 await self._line.call("XADD", self._names.ledger, "*", "r", encode(records))
+                self._on_recorded()
 
 
 @dataclass(slots=True, eq=False)

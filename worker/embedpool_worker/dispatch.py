@@ -1,159 +1,186 @@
-"""Sends one batch, obeys the verdicts, and shares the answer out.
+"""Sends one batch and obeys the verdicts, until every input has its vector or its error.
 
 Invariants:
-- Vector i goes to item i; a job ends when its last item has its vector, or at its first error.
 - One bad input fails only its own job: a refused call is halved until the input stands alone.
 - Whatever goes wrong with a batch ends that batch's jobs and nothing else.
+- What a refusal teaches of a provider's caps holds from the next batch on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from embedpool_shared.errors import (
-    DeadlineExceeded,
+    CapExceeded,
     EmbedPoolError,
-    InputRefused,
     InternalError,
     ProviderError,
+    WrongAnswer,
 )
-from embedpool_shared.jobs import CallTrace, Input
-from embedpool_worker.accounting import ItemTokens, item_tokens
+from embedpool_worker.bisecting import (
+    Part,
+    TaughtCap,
+    is_nobodys_fault,
+    parts_of,
+    taught_at_once,
+    taught_by,
+)
 from embedpool_worker.calls import Batch, Calls, Made
+from embedpool_worker.caps import Caps
 from embedpool_worker.commit import Committer
-from embedpool_worker.endings import Ending, answered, failed, late
-from embedpool_worker.held import HeldJob, Item, input_size_bytes, requests_in
-from embedpool_worker.packing import distinct
+from embedpool_worker.delivery import Delivery, Sending, jobs_of
+from embedpool_worker.deployments import Deployment
+from embedpool_worker.flights import Flight, Flights
+from embedpool_worker.held import HeldJob, Item
+from embedpool_worker.learned_caps import CapName, LearnedCaps
 from embedpool_worker.permits import Permit
 from embedpool_worker.providers.failures import is_about_every_input
-from embedpool_worker.verdicts import Verdict, for_caller, verdict
+from embedpool_worker.storing import Storing
+from embedpool_worker.verdicts import Verdict, verdict
 
 log = logging.getLogger(__name__)
-
-DEADLINE_GRAIN_S: Final = 0.01
-"""uvloop's timers count milliseconds: a call cut off at its deadline may end a little before it."""
 
 
 class Dispatcher:
     """Sends batches of one lane."""
 
-    def __init__(self, calls: Calls, committer: Committer) -> None:
-        """Hand every ending to `committer`."""
+    def __init__(
+        self,
+        calls: Calls,
+        committer: Committer,
+        *,
+        learned: LearnedCaps | None = None,
+        storing: Storing | None = None,
+    ) -> None:
+        """Hand every ending to `committer` and every fresh vector to `storing`."""
+        self.flights = Flights()
         self._calls = calls
-        self._committer = committer
+        self._learned = learned or LearnedCaps()
+        self._delivery = Delivery(committer, storing)
 
-    async def send(self, batch: Batch, permit: Permit | None) -> None:
-        """End every job of `batch` that has no other items waiting; never raises."""
-        try:
-            await self._send(batch, permit)
-        except EmbedPoolError as error:
-            self.fail(_jobs(batch), error)
-        except Exception:
-            # Ending the process would take every other batch along, here and then elsewhere.
-            log.exception("batch_failed model=%s items=%d", batch.merge.model, len(batch.items))
-            self.fail(_jobs(batch), InternalError("the worker failed"))
-        finally:
-            if permit:
-                self._calls.permits.give_back(permit)
+    def caps_of(self, deployment: Deployment) -> Caps:
+        """Say how much a deployment takes in one call, by all that is known of it."""
+        return self._learned.caps_of(deployment, now=_now())
 
     def fail(self, jobs: Iterable[HeldJob], error: EmbedPoolError) -> None:
         """End jobs with an error; what was paid for them so far is waste."""
-        self._committer.end([failed(job, error) for job in jobs if not job.has_ended])
+        self._delivery.fail(jobs, error)
 
-    async def _send(self, batch: Batch, permit: Permit | None) -> None:
-        inputs, where = distinct(batch.items)
+    def answer_from_cache(self, job: HeldJob, *, model: str) -> None:
+        """End a job whose vectors were all known."""
+        self._delivery.answer_from_cache(job, model=model)
+
+    def take_off(self, batch: Batch) -> Sending:
+        """Begin to send a batch: from now on equal inputs can join it."""
+        whole = Part(batch.items)
+        return Sending(batch, Flight(self.flights, batch.merge, whole.inputs), [whole])
+
+    async def send(self, sending: Sending, permit: Permit | None) -> list[Item]:
+        """End every job of a batch that has no other items waiting; never raises.
+
+        Returns the items that joined the batch on its way, lost it to its deadline and can wait
+        longer themselves: they are to be queued again.
+        """
+        batch = sending.batch
         try:
-            made = await self._calls.make(batch, inputs, permit)
+            await self._send(sending, permit)
+        except Exception:
+            # Ending the process would take every other batch along, here and then elsewhere.
+            log.exception("batch_failed model=%s items=%d", batch.merge.model, len(batch.items))
+            joined = sending.flight.ended()
+            self.fail(jobs_of([*batch.items, *joined]), InternalError("the worker failed"))
+        finally:
+            if permit:
+                self._calls.permits.give_back(permit)
+        return sending.again
+
+    async def _send(self, sending: Sending, permit: Permit | None) -> None:
+        (whole,) = sending.calls
+        refused = [whole] if await self._is_refused(sending, whole, permit) else []
+        while refused:
+            parts = [part for one in refused for part in self._cut(one)]
+            sending.calls += parts
+            were_refused = await asyncio.gather(
+                *(self._is_refused(sending, part, None) for part in parts)
+            )
+            refused = [part for part, was in zip(parts, were_refused, strict=True) if was]
+            if is_nobodys_fault(parts):
+                for part in refused:
+                    self._refuse(sending, part, _own_batch(sending, part))
+                refused = []
+        if len(sending.calls) > 1:
+            self._learn(sending.calls, taught_by)
+
+    async def _is_refused(self, sending: Sending, part: Part, permit: Permit | None) -> bool:
+        """Make one call and end its items, unless it is refused in a way that asks for parts."""
+        batch = _own_batch(sending, part)
+        try:
+            made = await self._made(batch, part, permit)
         except ProviderError as error:
-            judged = verdict(error, inputs=len(inputs))
-            if judged is Verdict.SPLIT and not is_about_every_input(error):
-                await self._split(batch, where, len(inputs))
-            else:
-                self._refuse(batch, error)
+            part.refusal, part.deployment = error, batch.asked_deployment
+            if self._asks_for_parts(part, error):
+                self._learn([part], taught_at_once)
+                return True
+            self._refuse(sending, part, batch)
+        except EmbedPoolError as error:
+            self._delivery.end_in_vain(sending, part, batch, error)
         else:
-            self._share_out(batch, inputs, where, made)
+            part.was_answered, part.deployment = True, made.deployment
+            self._delivery.share_out(sending, part, made)
+        return False
 
-    async def _split(self, batch: Batch, where: Sequence[int], inputs: int) -> None:
-        pairs = list(zip(batch.items, where, strict=True))
-        halves = (
-            [item for item, place in pairs if place < inputs // 2],
-            [item for item, place in pairs if place >= inputs // 2],
-        )
-        await asyncio.gather(
-            *(
-                self.send(Batch(half, batch.merge, batch.lane_class, batch.deployments), None)
-                for half in halves
-            )
-        )
+    def _asks_for_parts(self, part: Part, error: ProviderError) -> bool:
+        if verdict(error, inputs=2) is not Verdict.SPLIT or is_about_every_input(error):
+            return False
+        if verdict(error, inputs=len(part.inputs)) is Verdict.SPLIT:
+            return True
+        part.refused_alone()
+        return False
 
-    def _refuse(self, batch: Batch, error: ProviderError) -> None:
-        if asyncio.get_running_loop().time() >= batch.deadline_at - DEADLINE_GRAIN_S:
-            # Whatever the provider did meanwhile, that is what ended the wait.
-            late_error = DeadlineExceeded(
-                "No provider answered within the request's time", code="timeout"
-            )
-            self.fail(_jobs(batch), late_error)
-            return
-        ending = for_caller(error, batch.asked)
-        if not isinstance(ending, InputRefused) or is_about_every_input(error):
-            self.fail(_jobs(batch), ending)
-            return
-        for item in batch.items:
-            self.fail([item.job], _about(item, ending))
+    async def _made(self, batch: Batch, part: Part, permit: Permit | None) -> Made:
+        """Make the call; a wrong answer may have been an accident, once."""
+        try:
+            return await self._calls.make(batch, part.inputs, permit)
+        except WrongAnswer:
+            budget = self._calls.permits.retry_budget
+            if part.within is not None or not budget.allows_another(_now()):
+                raise
+        made = await self._calls.make(batch, part.inputs, None)
+        return replace(made, tries=made.tries + 1)
 
-    def _share_out(
-        self, batch: Batch, inputs: list[Input], where: Sequence[int], made: Made
+    def _refuse(self, sending: Sending, part: Part, batch: Batch) -> None:
+        if part.refusal is not None:
+            batch.asked = part.deployment.provider if part.deployment else batch.asked
+            self._delivery.refuse(sending, part, batch, part.refusal)
+
+    def _cut(self, refused: Part) -> list[Part]:
+        max_items = len(refused.inputs)
+        if refused.deployment is not None and isinstance(refused.refusal, CapExceeded):
+            max_items = self.caps_of(refused.deployment).max_items
+        return parts_of(refused, max_items=max_items)
+
+    def _learn(
+        self, calls: Sequence[Part], taught: Callable[[Sequence[Part]], Iterable[TaughtCap]]
     ) -> None:
-        trace = _trace(batch, made)
-        endings: list[Ending] = []
-        counted = _counted(batch, inputs, where, made)
-        for item, place, count in zip(batch.items, where, counted, strict=True):
-            job = item.job
-            if job.has_ended:
-                self._committer.waste(late(job, trace.provider, count.paid))
-                continue
-            job.vectors[item.position] = made.answer.vectors[place]
-            job.missing -= 1
-            job.used_tokens += count.used
-            job.paid_tokens += count.paid
-            if job.missing == 0:
-                endings.append(answered(job, made.answer.dims, trace, began_at=made.began_at))
-        self._committer.end(endings)
+        """Remember what these calls taught, of each deployment by itself."""
+        asked = {call.deployment.id: call.deployment for call in calls if call.deployment}
+        now = _now()
+        for deployment in asked.values():
+            for cap in taught([call for call in calls if call.deployment is deployment]):
+                name = CapName(deployment.id, cap.kind, cap.is_named)
+                if self._learned.learn(name, cap.number, now=now):
+                    log.warning("cap_learned name=%s number=%d", name, cap.number)
 
 
-def _jobs(batch: Batch) -> set[HeldJob]:
-    return {item.job for item in batch.items}
+def _own_batch(sending: Sending, part: Part) -> Batch:
+    whole = sending.batch
+    if part is sending.calls[0]:
+        return whole
+    return Batch(list(part.items), whole.merge, whole.lane_class, whole.deployments)
 
 
-def _about(item: Item, error: InputRefused) -> InputRefused:
-    """Name the input by its place in its job; the api adds where in the request the job begins."""
-    return InputRefused(error.message, param=f"input[{item.position}]", code=error.code)
-
-
-def _trace(batch: Batch, made: Made) -> CallTrace:
-    return CallTrace(
-        model=made.answer.model,
-        provider=made.deployment.provider,
-        deployment=made.deployment.id,
-        items=len(batch.items),
-        requests=requests_in(batch.items),
-        tries=made.tries,
-        provider_ms=round(made.took_s * 1_000, 3),
-    )
-
-
-def _counted(
-    batch: Batch, inputs: Sequence[Input], where: Sequence[int], made: Made
-) -> list[ItemTokens]:
-    total_tokens = made.answer.total_tokens
-    is_one_caller = requests_in(batch.items) == 1 and len(inputs) == len(batch.items)
-    return item_tokens(
-        total_tokens=total_tokens,
-        # A call for a single request: the provider's own figure is the caller's.
-        exact=None if is_one_caller and total_tokens is not None else made.exact,
-        sizes=[input_size_bytes(given) for given in inputs],
-        where=where,
-    )
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -9,7 +9,7 @@ from msgspec import structs
 from embedpool_shared.errors import EmbedPoolError, ProviderFailed
 from embedpool_shared.jobs import CallTrace, JobReply, LedgerRecord, wire_error
 from embedpool_shared.vectors import FLOAT_BYTES
-from embedpool_worker.accounting import saved_and_wasted
+from embedpool_worker.accounting import FENCED, cached_share, saved_and_wasted
 from embedpool_worker.held import HeldJob
 
 
@@ -31,7 +31,7 @@ def answered(job: HeldJob, dims: int, trace: CallTrace, *, began_at: float) -> E
     blob = vectors[0] if len(vectors) == 1 else b"".join(vectors)
     queue_ms = round(max(0.0, began_at - job.pack.arrived_at) * 1_000, 3)
     reply = JobReply(job.job.number, blob, dims, _used(job), queue_ms, trace)
-    return Ending(job, reply, _record(job, trace.provider))
+    return Ending(job, reply, _record(job, trace.provider, dims=dims))
 
 
 def failed(job: HeldJob, error: EmbedPoolError) -> Ending:
@@ -47,13 +47,16 @@ def late(job: HeldJob, provider: str, paid: int) -> LedgerRecord:
         LedgerRecord(
             job.pack.pack_id, job.job.number, job.job.account, job.merge.model, provider,
             used=0, paid=paid, saved=0, waste=paid,
+            price_per_token_pico_usd=job.job.price_per_token_pico_usd, bill=job.job.bill,
         )
     )  # fmt: skip
 
 
 def wasted(record: LedgerRecord) -> LedgerRecord:
     """Turn the record of an answer that did not count into waste, billed to nobody."""
-    return structs.replace(record, used=0, saved=0, waste=record.paid, reason="fenced")
+    return structs.replace(
+        record, used=0, saved=0, cached=0, waste=record.paid, reason=FENCED, items=0, dims=0
+    )
 
 
 def _used(job: HeldJob) -> int:
@@ -61,7 +64,7 @@ def _used(job: HeldJob) -> int:
     return job.job.tokens or job.used_tokens
 
 
-def _record(job: HeldJob, provider: str, *, reason: str = "") -> LedgerRecord:
+def _record(job: HeldJob, provider: str, *, dims: int = 0, reason: str = "") -> LedgerRecord:
     used = 0 if reason else _used(job)
     saved, waste = saved_and_wasted(used, job.paid_tokens)
     return LedgerRecord(
@@ -75,4 +78,9 @@ def _record(job: HeldJob, provider: str, *, reason: str = "") -> LedgerRecord:
         saved=saved,
         waste=waste,
         reason=reason or ("count" if waste else ""),
+        items=len(job.job.inputs),
+        price_per_token_pico_usd=job.job.price_per_token_pico_usd,
+        cached=cached_share(used, counted=job.used_tokens, cached=job.cached_tokens),
+        bill=job.job.bill,
+        dims=dims,
     )

@@ -42,6 +42,8 @@ class HeldJob:
     missing: int  # items without a vector
     used_tokens: int = 0
     paid_tokens: int = 0
+    cached_tokens: int = 0  # the part of `used_tokens` that came from the vector cache
+    cached_items: int = 0  # how many of its items did
     is_cancelled: bool = False
     has_ended: bool = False
 
@@ -108,12 +110,14 @@ def _numbers(listed: bytes) -> frozenset[int] | None:
 
 
 def items_of(job: HeldJob) -> list[Item]:
-    """List a job's inputs as items, in order."""
+    """List a job's inputs that have no vector yet as items, in order."""
     items = []
     for position, given in enumerate(job.job.inputs):
+        if job.vectors[position] is not None:
+            continue
         size_bytes = input_size_bytes(given)
         items.append(Item(job, position, given, size_bytes, estimated_tokens(given, size_bytes)))
-    if len(items) == 1 and job.job.tokens:
+    if len(job.job.inputs) == 1 and items and job.job.tokens:
         items[0].tokens = job.job.tokens
     return items
 

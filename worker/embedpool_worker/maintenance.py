@@ -25,12 +25,11 @@ from embedpool_shared.errors import QueueUnavailable
 from embedpool_shared.jobs import LaneClass
 from embedpool_shared.names import GROUP, LaneNames, Names
 from embedpool_shared.redis import Line, RedisRefused
+from embedpool_worker.commit import LEDGER_BOUND
 from embedpool_worker.handover import drop_consumer
 
 POLL_S: Final = 10.0
 HEALTH_S: Final = 60
-LEDGER_KEPT_MS: Final = 3_600_000
-"""Ledger records are kept this long for whoever reads them."""
 
 _json = msgspec.json.Encoder()
 
@@ -45,12 +44,14 @@ class Housekeeper:
         self._names = names
 
     async def tidy(self, alive: frozenset[str]) -> None:
-        """Drop consumers of dead workers that hold nothing, and ledger records nobody rolled up."""
+        """Drop consumers of dead workers that hold nothing, and bound ledgers.
+
+        By length alone, as commits do: while accounts are out of reach no record is too old to be
+        rolled up, and a lane that only ever sees cancellations has no commit that bounds it.
+        """
         for _, fields in await self._directory.call("XRANGE", self._names.lanes, "-", "+") or []:
             lane = self._names.lane(fields[1].decode())
-            seconds, _ = await self._line.call("TIME")
-            oldest = max(0, int(seconds) * 1_000 - LEDGER_KEPT_MS)
-            await self._line.call("XTRIM", lane.ledger, "MINID", "~", oldest)
+            await self._line.call("XTRIM", lane.ledger, "MAXLEN", "~", LEDGER_BOUND)
             for lane_class in LaneClass:
                 with suppress(RedisRefused):  # a stream nobody has used yet
                     await self._drop_dead_consumers(lane, lane_class, alive)

@@ -7,12 +7,17 @@ under load nothing needs tuning; the linger only stops a quick provider from bei
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from embedpool_shared.jobs import Input
 from embedpool_worker.caps import Caps
 from embedpool_worker.held import HeldJob, Item
+
+Join = Callable[[Item], bool]
+"""Lets an item join a call that its input is already part of; False if there is none."""
+InputKey = str | tuple[int, ...]
+"""An input, fit for a dictionary."""
 
 BULK_FILL_SHARE = 0.1
 """Bulk items ride along in an interactive batch while they add at most this share of its tokens."""
@@ -68,15 +73,23 @@ def is_full(waiting: Waiting, caps: Caps) -> bool:
     )
 
 
-def form(waiting: Waiting, caps: Caps, *, now: float, bulk: Waiting | None = None) -> Formed:
+def form(
+    waiting: Waiting,
+    caps: Caps,
+    *,
+    now: float,
+    bulk: Waiting | None = None,
+    join: Join | None = None,
+) -> Formed:
     """Take the next batch off the front of `waiting`, within `caps`.
 
-    Items of jobs that ended already or are somebody else's now are dropped; jobs that were
-    cancelled or are past their deadline are listed as unwanted. `bulk` fills room that is left, but
-    never lengthens the call noticeably. Texts and token arrays never share a call.
+    Items of jobs that ended already or are somebody else's now are dropped, as are those that
+    `join` a call under way; jobs that were cancelled or are past their deadline are listed as
+    unwanted. `bulk` fills room that is left, but never lengthens the call noticeably. Texts and
+    token arrays never share a call.
     """
     batch = Formed()
-    room = _Room(caps)
+    room = _Room(caps, join)
     _take(waiting, batch, room, now=now)
     if bulk and batch.items:
         tokens = sum(item.tokens for item in batch.items)
@@ -88,9 +101,10 @@ def form(waiting: Waiting, caps: Caps, *, now: float, bulk: Waiting | None = Non
 class _Room:
     """What still fits into the call being formed."""
 
-    __slots__ = ("bytes_left", "is_text", "item_tokens", "items_left", "tokens_left")
+    __slots__ = ("bytes_left", "is_text", "item_tokens", "items_left", "join", "tokens_left")
 
-    def __init__(self, caps: Caps) -> None:
+    def __init__(self, caps: Caps, join: Join | None) -> None:
+        self.join = join
         self.item_tokens = caps.max_item_tokens
         self.items_left = caps.max_items
         self.tokens_left = _unless_none(caps.max_call_tokens)
@@ -128,6 +142,8 @@ def _take(waiting: Waiting, batch: Formed, room: _Room, *, now: float) -> None:
         elif job.is_cancelled or job.deadline_at <= now:
             waiting.pop_left()
             batch.unwanted.add(job)
+        elif room.join is not None and room.join(item):
+            waiting.pop_left()
         elif room.has_place_for(item):
             room.take(item)
             job.pack.is_begun = True
@@ -136,14 +152,18 @@ def _take(waiting: Waiting, batch: Formed, room: _Room, *, now: float) -> None:
             return
 
 
+def input_key(given: Input) -> InputKey:
+    """Make an input fit for a dictionary."""
+    return given if isinstance(given, str) else tuple(given)
+
+
 def distinct(items: Iterable[Item]) -> tuple[list[Input], list[int]]:
     """List each different input once, and for every item the place of its input in that list."""
-    places: dict[str | tuple[int, ...], int] = {}
+    places: dict[InputKey, int] = {}
     inputs: list[Input] = []
     where = []
     for item in items:
-        key = item.input if isinstance(item.input, str) else tuple(item.input)
-        place = places.setdefault(key, len(inputs))
+        place = places.setdefault(input_key(item.input), len(inputs))
         if place == len(inputs):
             inputs.append(item.input)
         where.append(place)

@@ -1,25 +1,39 @@
-"""Grants the right to make one call now: a free slot on a usable key.
+"""Grants the right to make one call now: a free slot on a usable key, and room in its limits.
 
 Invariants:
 - A permit is given back exactly once; a waiter that was cancelled leaves none behind.
 - Interactive waiters go first, but every tenth permit looks at bulk first, so bulk never starves.
 - Nobody waits for a key that cannot become usable before the waiter's own deadline.
+- A key that failed lately, or for the same batch, is passed over while another one is usable.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from embedpool_shared.errors import NoKeys
+from embedpool_shared.errors import DeadlineExceeded, Overloaded, PoolError
 from embedpool_shared.jobs import LaneClass
-from embedpool_worker.deployments import Adapter, Deployment
-from embedpool_worker.keyring import KeyHealth, choose, ready_at
+from embedpool_worker.breaker import Breaker
+from embedpool_worker.deployments import Adapter, Deployment, ProviderKey
+from embedpool_worker.headroom import Headroom, Need, Share
+from embedpool_worker.key_policy import KeyPolicy
+from embedpool_worker.keyring import (
+    KeyHealth,
+    candidates,
+    choose,
+    ready_at,
+    rested_at,
+    to_ask,
+)
+from embedpool_worker.retry_budget import RetryBudget
+from embedpool_worker.shared_keys import SharedKeys
 from embedpool_worker.verdicts import no_keys
 
-BULK_FLOOR_EVERY = 10
+BULK_FLOOR_EVERY: Final = 10
 
 
 @dataclass(slots=True, eq=False)
@@ -28,7 +42,31 @@ class Permit:
 
     health: KeyHealth
     lane_class: LaneClass
+    share: Share | None = None  # of the key's limits, where it has any
     is_given_back: bool = False
+
+    @property
+    def max_tokens(self) -> int | None:
+        """How many tokens the call may have; None is no limit of the key's."""
+        headroom = self.health.headroom
+        has_limit = headroom is not None and headroom.tpm is not None
+        return self.share.tokens if self.share and has_limit else None
+
+    def is_good(self, now: float) -> bool:
+        """Tell whether a call may still begin: the key did not come to rest, the lease holds."""
+        return self.health.is_usable(now) and (
+            self.share is None or self.share.is_used or now < self.share.valid_until_at
+        )
+
+    def begin(self) -> None:
+        """Make the call: from now on the provider may count it."""
+        if self.share:
+            self.share.is_used = True
+
+    def settle(self, tokens: int) -> None:
+        """Count so many tokens for the call, as far as is known by now."""
+        if self.share and self.health.headroom:
+            self.health.headroom.settle(self.share, tokens)
 
 
 @dataclass(slots=True, eq=False)
@@ -36,19 +74,32 @@ class _Waiter:
     keys: Sequence[KeyHealth]
     lane_class: LaneClass
     until_at: float
+    need: Callable[[], Need]
+    avoided: Collection[KeyHealth]
     granted: asyncio.Future[Permit]
 
 
 class Permits:
     """All keys this process may use, and who waits for one."""
 
-    def __init__(self, *, slots_per_key: int) -> None:
-        """Allow so many calls at a time per key; the local model computes one at a time."""
+    def __init__(
+        self,
+        *,
+        slots_per_key: int,
+        policy: KeyPolicy | None = None,
+        shared: SharedKeys | None = None,
+    ) -> None:
+        """Without `shared` this process is alone with its keys, and knows no limits."""
+        self.policy = policy or KeyPolicy()
+        self.shared = shared
         self._slots_per_key = slots_per_key
+        self.retry_budget = RetryBudget()
         self._keys: dict[tuple[str, str], KeyHealth] = {}
         self._waiters: dict[LaneClass, deque[_Waiter]] = {c: deque() for c in LaneClass}
         self._grants = 0
         self._alarm: asyncio.TimerHandle | None = None
+        if shared:
+            shared.on_contact = self.refuse_unserved
 
     def keys_of(self, deployments: Sequence[Deployment]) -> list[KeyHealth]:
         """List the keys that can call any of these deployments."""
@@ -64,24 +115,80 @@ class Permits:
         name = (deployment.id, key.id if key else "")
         health = self._keys.get(name)
         if health is None:
-            slots = 1 if deployment.adapter is Adapter.LOCAL else self._slots_per_key
-            health = self._keys[name] = KeyHealth(deployment, key, slots)
+            health = self._keys[name] = self._made(deployment, key)
+            if self.shared and deployment.adapter is not Adapter.LOCAL:
+                if deployment.rpm or deployment.tpm:
+                    health.headroom = Headroom(deployment.rpm, deployment.tpm)
+                self.shared.join(health)
         return health
 
+    def _made(self, deployment: Deployment, key: ProviderKey | None) -> KeyHealth:
+        # The local model computes one call at a time.
+        slots = 1 if deployment.adapter is Adapter.LOCAL else self._slots_per_key
+        breaker = Breaker(self.policy.allowed_fails, self.policy.cooldown_s)
+        return KeyHealth(deployment, key, slots, breaker=breaker)
+
     async def acquire(
-        self, deployments: Sequence[Deployment], lane_class: LaneClass, *, until_at: float
+        self,
+        deployments: Sequence[Deployment],
+        lane_class: LaneClass,
+        *,
+        until_at: float,
+        need: Callable[[], Need] = Need,
+        avoided: Collection[KeyHealth] = (),
     ) -> Permit:
-        """Wait for a permit; raises `NoKeys` once none can come before `until_at`."""
+        """Wait for a permit; `need` is asked again whenever one might be had.
+
+        Once none can come before `until_at` it raises `NoKeys`, or `Overloaded` where only limits
+        are in the way; and `DeadlineExceeded` when a wait for limits took longer than foreseen.
+        """
         keys = self.keys_of(deployments)
+        if not keys:
+            raise no_keys(deployments[0].provider, retry_after_s=None)
+        return await self._acquire(keys, lane_class, until_at=until_at, need=need, avoided=avoided)
+
+    async def acquire_for(
+        self,
+        scope: str,
+        deployment: Deployment,
+        secret: str,
+        lane_class: LaneClass,
+        *,
+        until_at: float,
+    ) -> Permit:
+        """Wait for a permit to call with a caller's own key, known by its credential scope.
+
+        It has slots of its own and no limits we know of; it never rests, and it is forgotten with
+        its last call.
+        """
+        name = (deployment.id, f"own:{scope}")
+        health = self._keys.get(name)
+        if health is None:
+            health = self._made(deployment, ProviderKey(name[1], secret))
+            health.is_foreign = True
+            self._keys[name] = health
+        return await self._acquire([health], lane_class, until_at=until_at)
+
+    async def _acquire(
+        self,
+        keys: Sequence[KeyHealth],
+        lane_class: LaneClass,
+        *,
+        until_at: float,
+        need: Callable[[], Need] = Need,
+        avoided: Collection[KeyHealth] = (),
+    ) -> Permit:
         loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._keep_in_touch(keys, now)
+        waiter = _Waiter(keys, lane_class, until_at, need, avoided, loop.create_future())
         if not any(self._waiters.values()):
-            permit = self._take(keys, lane_class, loop.time())
+            permit = self._take(waiter, now)
             if permit:
                 return permit
-        in_vain = _in_vain(keys, until_at=until_at, now=loop.time())
+        in_vain = _in_vain(keys, until_at=until_at, now=now)
         if in_vain:
             raise in_vain
-        waiter = _Waiter(keys, lane_class, until_at, loop.create_future())
         self._waiters[lane_class].append(waiter)
         self._grant()
         try:
@@ -90,29 +197,48 @@ class Permits:
             self._forget(waiter)
             raise
 
+    def _keep_in_touch(self, keys: Sequence[KeyHealth], now: float) -> None:
+        if self.shared:
+            for key in keys:
+                if key.contact_due_at <= now:
+                    key.contact_due_at = now + 1.0  # asked once is enough
+                    self.shared.ask(key)
+
     def give_back(self, permit: Permit) -> None:
         """End the call; the slot goes to whoever is next."""
-        if not permit.is_given_back:
-            permit.is_given_back = True
-            permit.health.give_back(permit.lane_class)
-            self._grant()
+        if permit.is_given_back:
+            return
+        permit.is_given_back = True
+        health = permit.health
+        health.give_back(permit.lane_class)
+        if permit.share and health.headroom:
+            health.headroom.give_back(permit.share)
+            if self.shared:
+                self.shared.stir()
+        self._forget_foreign(health)
+        self._grant()
 
     def refuse_unserved(self) -> None:
-        """Wake every waiter with nothing to wait for any more, after a key was sent to rest."""
-        now = asyncio.get_running_loop().time()
+        """Wake every waiter with nothing to wait for any more, and serve those that can be."""
+        self._refuse(asyncio.get_running_loop().time())
+        self._grant()
+
+    def _refuse(self, now: float) -> None:
         for waiter in [w for queue in self._waiters.values() for w in queue]:
             in_vain = _in_vain(waiter.keys, until_at=waiter.until_at, now=now)
             if in_vain and not waiter.granted.done():
                 waiter.granted.set_exception(in_vain)
-        self._grant()
 
-    def _take(self, keys: Sequence[KeyHealth], lane_class: LaneClass, now: float) -> Permit | None:
-        health = choose(keys, lane_class, now=now)
+    def _take(self, waiter: _Waiter, now: float) -> Permit | None:
+        keys = candidates(waiter.keys, waiter.avoided, now=now)
+        need = waiter.need() if any(key.headroom for key in keys) else None
+        health = choose(keys, waiter.lane_class, now=now, need=need)
         if health is None:
             return None
-        health.take(lane_class)
+        share = health.take_share(need, now=now) if need else None
+        health.take(waiter.lane_class)
         self._grants += 1
-        return Permit(health, lane_class)
+        return Permit(health, waiter.lane_class, share)
 
     def _grant(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -125,26 +251,40 @@ class Permits:
                 waiter = queue.popleft()
                 if waiter.granted.done():
                     continue
-                permit = self._take(waiter.keys, lane_class, now)
+                permit = self._take(waiter, now)
                 if permit:
                     waiter.granted.set_result(permit)
                 else:
                     queue.append(waiter)
-        self._wake_when_a_key_is_rested(now)
+                    self._ask_for_room(waiter, now)
+        self._set_alarm(now)
 
-    def _wake_when_a_key_is_rested(self, now: float) -> None:
+    def _ask_for_room(self, waiter: _Waiter, now: float) -> None:
+        if self.shared:
+            keys = candidates(waiter.keys, waiter.avoided, now=now)
+            health = to_ask(keys, waiter.lane_class, now=now)
+            if health:
+                self.shared.ask(health, health.bounded(waiter.need()))
+
+    def _set_alarm(self, now: float) -> None:
+        """Look again when a key has rested, limits have room again, or a wait for them is over."""
         if self._alarm:
             self._alarm.cancel()
             self._alarm = None
-        rests = [
-            key.cooling_until_at
-            for queue in self._waiters.values()
-            for waiter in queue
-            for key in waiter.keys
-            if key.cooling_until_at > now and not key.is_retired
-        ]
-        if rests:
-            self._alarm = asyncio.get_running_loop().call_at(min(rests), self._grant)
+        waiters = [waiter for queue in self._waiters.values() for waiter in queue]
+        instants = {at for w in waiters for key in w.keys for at in _changes_at(key)}
+        instants |= {w.until_at for w in waiters if any(key.headroom for key in w.keys)}
+        future = [at for at in instants if at > now]
+        if future:
+            self._alarm = asyncio.get_running_loop().call_at(min(future), self._ring)
+
+    def _ring(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for waiter in [w for queue in self._waiters.values() for w in queue]:
+            is_limited = any(key.headroom for key in waiter.keys)
+            if is_limited and waiter.until_at <= now and not waiter.granted.done():
+                waiter.granted.set_exception(_too_late())
+        self._grant()
 
     def _forget(self, waiter: _Waiter) -> None:
         if waiter.granted.done() and not waiter.granted.cancelled():
@@ -153,11 +293,39 @@ class Permits:
         elif waiter in self._waiters[waiter.lane_class]:
             self._waiters[waiter.lane_class].remove(waiter)
 
+    def _forget_foreign(self, health: KeyHealth) -> None:
+        if health.is_foreign and not health.in_flight and health.key:
+            is_wanted = any(health in w.keys for queue in self._waiters.values() for w in queue)
+            if not is_wanted:
+                self._keys.pop((health.deployment.id, health.key.id), None)
 
-def _in_vain(keys: Sequence[KeyHealth], *, until_at: float, now: float) -> NoKeys | None:
+
+def _changes_at(key: KeyHealth) -> tuple[float, ...]:
+    if key.is_retired:
+        return ()
+    full_until_at = key.headroom.full_until_at if key.headroom else 0.0
+    return key.rested_at(), key.breaker.doubted_until_at, full_until_at
+
+
+def _in_vain(keys: Sequence[KeyHealth], *, until_at: float, now: float) -> PoolError | None:
     """The refusal, if none of these keys can be called in time; a busy one always might be."""
     first_ready_at = ready_at(keys, now=now)
     if first_ready_at is not None and first_ready_at <= max(until_at, now):
         return None
-    wait_s = None if first_ready_at is None else first_ready_at - now
-    return no_keys(keys[0].deployment.provider, retry_after_s=wait_s)
+    provider = keys[0].deployment.provider
+    first_rested_at = rested_at(keys, now=now)
+    if first_ready_at is not None and first_rested_at == now:
+        return _overloaded(provider, wait_s=first_ready_at - now)
+    return no_keys(provider, retry_after_s=None if first_ready_at is None else first_ready_at - now)
+
+
+def _overloaded(provider: str, *, wait_s: float) -> Overloaded:
+    return Overloaded(
+        f"[{provider}] Every key is at its limit; the next call can be made in {wait_s:.1f} s",
+        code="overloaded",
+        retry_after_s=wait_s,
+    )
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded("No provider key had room within the request's time", code="timeout")

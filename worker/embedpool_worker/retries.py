@@ -1,6 +1,7 @@
 """When the same call is worth another try: tenacity, fed with our verdicts.
 
-A key that had to be switched is no try: it rests now, and the permits do the waiting.
+A key that had to be switched is no try: it rests now, and the permits do the waiting. Any other
+second try is paid from the process' retry budget; it is made at once where another key is usable.
 """
 
 from __future__ import annotations
@@ -13,18 +14,25 @@ from typing import Final
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from embedpool_shared.errors import ProviderError
+from embedpool_worker.retry_budget import RetryBudget
 from embedpool_worker.verdicts import Verdict, verdict
 
 FIRST_PAUSE_S: Final = 0.1
 MAX_PAUSE_S: Final = 2.0
 
 
-def retrying(*, max_tries: int, deadline_at: float) -> AsyncRetrying:
+def retrying(
+    *,
+    max_tries: int,
+    deadline_at: float,
+    budget: RetryBudget,
+    has_another_key: Callable[[], bool],
+) -> AsyncRetrying:
     """Repeat what fails for a passing reason, with growing pauses, never past the deadline."""
     return AsyncRetrying(
         retry=retry_if_exception(_is_worth_another_try),
-        wait=_pause_s,
-        stop=_is_enough(max_tries, deadline_at),
+        wait=_pause(has_another_key),
+        stop=_is_enough(max_tries, deadline_at, budget),
         reraise=True,
     )
 
@@ -40,20 +48,29 @@ def _is_the_keys_fault(state: RetryCallState) -> bool:
     return isinstance(error, ProviderError) and verdict(error, inputs=1) is Verdict.SWITCH_KEY
 
 
-def _pause_s(state: RetryCallState) -> float:
-    if _is_the_keys_fault(state):
-        return 0.0  # the permit does the waiting, for whichever key is usable first
-    longest = min(MAX_PAUSE_S, FIRST_PAUSE_S * float(2 ** min(state.attempt_number - 1, 10)))
-    return longest * (0.5 + random() / 2)
+def _pause(has_another_key: Callable[[], bool]) -> Callable[[RetryCallState], float]:
+    def pause_s(state: RetryCallState) -> float:
+        if _is_the_keys_fault(state) or has_another_key():
+            return 0.0  # the permit does the waiting, for whichever key is usable first
+        longest = min(MAX_PAUSE_S, FIRST_PAUSE_S * float(2 ** min(state.attempt_number - 1, 10)))
+        return longest * (0.5 + random() / 2)
+
+    return pause_s
 
 
-def _is_enough(max_tries: int, deadline_at: float) -> Callable[[RetryCallState], bool]:
+def _is_enough(
+    max_tries: int, deadline_at: float, budget: RetryBudget
+) -> Callable[[RetryCallState], bool]:
     failures = 0
 
     def is_enough(state: RetryCallState) -> bool:
         nonlocal failures
-        failures += not _is_the_keys_fault(state)
-        resumes_at = asyncio.get_running_loop().time() + state.upcoming_sleep
-        return failures >= max_tries or resumes_at >= deadline_at
+        now = asyncio.get_running_loop().time()
+        if now + state.upcoming_sleep >= deadline_at:
+            return True
+        if _is_the_keys_fault(state):
+            return False
+        failures += 1
+        return failures >= max_tries or not budget.allows_another(now)
 
     return is_enough

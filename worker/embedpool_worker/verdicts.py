@@ -9,6 +9,7 @@ from embedpool_shared.errors import (
     CapExceeded,
     EmbedPoolError,
     InputRefused,
+    KeyForbidden,
     KeyRejected,
     NoKeys,
     ProviderError,
@@ -36,8 +37,9 @@ VERDICT_OF: Final[dict[type[ProviderError], Verdict]] = {
     ProviderThrottled: Verdict.SWITCH_KEY,
     QuotaExhausted: Verdict.SWITCH_KEY,
     KeyRejected: Verdict.SWITCH_KEY,
+    KeyForbidden: Verdict.SWITCH_KEY,
     ProviderUnavailable: Verdict.TRY_AGAIN,
-    WrongAnswer: Verdict.TRY_AGAIN,
+    WrongAnswer: Verdict.SPLIT,  # after the one further try that `dispatch` gives it
 }
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from embedpool_api.callers import Caller
+from embedpool_api.callers import Caller, require_own
 from embedpool_api.middleware import HEADERS
 from embedpool_api.models import resolve
 from embedpool_api.parts import ApiParts
@@ -40,6 +40,7 @@ def models_router(parts: ApiParts) -> APIRouter:
 
     async def list_models(request: Request) -> ModelList:
         caller = await parts.identify(request.scope[HEADERS])
+        require_own(caller)
         catalog = _known(parts)
         cards = _usable(catalog.models.values(), caller)
         wildcards = _usable(catalog.wildcards, caller)
@@ -50,8 +51,9 @@ def models_router(parts: ApiParts) -> APIRouter:
 
     async def get_model(request: Request, model_id: str) -> ModelObject:
         caller = await parts.identify(request.scope[HEADERS])
+        require_own(caller)
         found = resolve(_known(parts), model_id)
-        if not (caller.may_use(found.lane) or caller.may_use(found.model)):
+        if not any(map(caller.may_use, (found.lane, found.model, model_id))):
             raise _hidden(model_id)
         return _shown(found.card, found.model, created)
 

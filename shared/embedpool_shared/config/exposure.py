@@ -32,6 +32,8 @@ WEAK_MASTER_KEYS: Final = frozenset(
 )
 """Placeholders of tutorials: everybody knows them."""
 MIN_MASTER_KEY_CHARS: Final = 8
+MIN_SECRET_LETTERS: Final = 6
+"""Different ones; 32 random hexadecimal digits have fewer once in 10^12 times."""
 
 
 def has_weak_master_key(config: Config) -> bool:
@@ -40,6 +42,22 @@ def has_weak_master_key(config: Config) -> bool:
         return False
     key = config.master_key.get_secret_value()
     return key.lower() in WEAK_MASTER_KEYS or len(key) < MIN_MASTER_KEY_CHARS
+
+
+def has_weak_secret(config: Config) -> bool:
+    """Whether a secret, the current or an older one, could be guessed from what it protects.
+
+    The master key travels with requests, so it is no secret in this sense either.
+    """
+    secrets = (config.auth.secret, *config.auth.old_secrets)
+    plain = [secret.get_secret_value() for secret in secrets if secret is not None]
+    known = config.master_key.get_secret_value() if config.master_key else None
+    return any(secret == known or _is_weak(secret) for secret in plain)
+
+
+def _is_weak(secret: str) -> bool:
+    repeated = any(secret.lower().replace(word, "") == "" for word in WEAK_MASTER_KEYS)
+    return repeated or len(set(secret)) < MIN_SECRET_LETTERS
 
 
 def refuse_exposure(config: Config, host: str, *, allow_weak_master_key: bool = False) -> None:

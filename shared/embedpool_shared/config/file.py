@@ -18,13 +18,14 @@ from embedpool_shared.config.environment import (
     CONFIG_NAME,
     MASTER_KEY,
     REFERENCE,
+    SECRET,
     SHORT_NAMES,
     References,
     misspelt_names,
     our_settings,
     overlaid,
 )
-from embedpool_shared.config.exposure import has_weak_master_key
+from embedpool_shared.config.exposure import has_weak_master_key, has_weak_secret
 from embedpool_shared.config.litellm_sections import RouterSettings
 from embedpool_shared.config.notices import (
     NOT_USED,
@@ -42,9 +43,8 @@ from embedpool_shared.config.yaml_file import read_yaml
 from embedpool_shared.errors import ConfigInvalid
 
 NOT_YET: Final = "has no effect in this version"
-SECTIONS_TO_COME: Final = frozenset({"auth", "cache", "files", "metrics"})
+SECTIONS_TO_COME: Final = frozenset({"cache", "files", "metrics"})
 """Checked already, so that a file can be prepared; without effect in this version."""
-SETTINGS_TO_COME: Final = frozenset({"pool.forward_user", "pool.share_across"})
 ROUTER_SETTINGS_TO_COME: Final = ("allowed_fails", "cooldown_time")
 LITELLM_SECTIONS: Final = frozenset(
     {
@@ -148,12 +148,20 @@ def _remarks(config: Config) -> list[Notice]:
                 "a well-known or very short key: fine on loopback, refused elsewhere",
             )
         )
+    if has_weak_secret(config):
+        remarks.append(
+            warning(
+                ".".join(SECRET),
+                "a well-known one, one of few different letters, or the master key once more: "
+                "make a random one (openssl rand -hex 32)",
+            )
+        )
     if config.litellm_settings.cache:
         remarks.append(ignored("litellm_settings.cache", NOT_YET))
     remarks.extend(
         ignored(setting.name, NOT_YET)
         for setting in our_settings()
-        if (setting.path[0] in SECTIONS_TO_COME or setting.name in SETTINGS_TO_COME)
+        if setting.path[0] in SECTIONS_TO_COME
         and setting.value_in(config) != setting.field.get_default()
     )
     remarks.extend(

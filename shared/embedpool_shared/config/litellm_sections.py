@@ -6,10 +6,19 @@ not used here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 from typing_extensions import override
 
 OPTION_PREFIXES: Final = ("aws_", "azure_", "oci_", "vertex_", "watsonx_")
@@ -31,6 +40,10 @@ def _quoted(value: object) -> object:
     if isinstance(value, int | float):
         raise ValueError("is read as a number by YAML: put it in quotes")  # noqa: TRY004
     return value
+
+
+def _text(value: object) -> object:
+    return str(value) if isinstance(value, int) else value
 
 
 Credential = Annotated[SecretStr, BeforeValidator(_quoted)]
@@ -56,6 +69,8 @@ class LitellmParams(Theirs):
 
     model: str = Field(min_length=1)
     """`provider/model`, or a name that LiteLLM's price map knows."""
+    custom_llm_provider: str | None = None
+    """The provider, where `model` is only its own name for the model."""
     api_key: Credential | None = None
     """The provider key. Empty: it was named, but its environment variable is not set."""
     api_keys: tuple[Credential, ...] = ()
@@ -79,6 +94,18 @@ class LitellmParams(Theirs):
     input_cost_per_token: float | None = Field(None, ge=0)
     """The price in dollars, where model_info has none."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_provider(cls, given: Any) -> Any:
+        """Write both names into `model`, which is where everybody looks for them."""
+        if not isinstance(given, Mapping):
+            return given
+        provider, model = given.get("custom_llm_provider"), given.get("model")
+        if not (provider and isinstance(provider, str) and isinstance(model, str)):
+            return given
+        own_name = model.removeprefix(f"{provider}/")
+        return {**given, "model": f"{provider}/{own_name}"}
+
     @property
     def names_key(self) -> bool:
         """Whether the file says which key to use, even if it is missing."""
@@ -93,16 +120,16 @@ class LitellmParams(Theirs):
         """The provider's own settings (aws_region_name, vertex_project, organization …)."""
         extra = self.model_extra or {}
         return {
-            name: str(value)
+            name: json.dumps(value) if isinstance(value, dict) else str(value)
             for name, value in extra.items()
-            if is_option(name) and isinstance(value, str | int | float)
+            if is_option(name) and not isinstance(value, list)
         }
 
 
 class ModelInfo(Theirs):
     """What the operator knows about a deployment, over what we know."""
 
-    id: str | None = None
+    id: Annotated[str, BeforeValidator(_text)] | None = None
     """The deployment's name in metrics and logs."""
     mode: str | None = None
     """`embedding`, or what else the model does."""

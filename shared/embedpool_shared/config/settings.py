@@ -30,6 +30,7 @@ from embedpool_shared.hosts import is_loopback
 DEFAULT_REQUEST_TIMEOUT_S: Final = 60.0
 DEFAULT_RETRIES: Final = 2
 DEFAULT_CACHE_TTL_S: Final = 3_600.0
+MIN_SECRET_CHARS: Final = 16
 REDIS_SCHEMES: Final = (
     "redis://",
     "rediss://",
@@ -80,9 +81,14 @@ class AuthSettings(Section):
     """How virtual keys issued earlier begin, so that they are never taken for a provider's."""
     allow_passthrough_keys: bool = False
     """Hand a bearer token that is not ours to the provider as its api key."""
-    secret: Annotated[SecretStr, Field(min_length=16)] | None = None
-    """Root of the digests and the encryption; without one it is generated in the data directory."""
-    old_secrets: tuple[SecretStr, ...] = ()
+    passthrough_rpm: Count = Field(6_000, ge=1)
+    """Requests a minute with such tokens, of all callers together."""
+    passthrough_rpm_per_address: Count = Field(600, ge=1)
+    """The same for one address; IPv6 addresses count by their /64 network."""
+    secret: Annotated[SecretStr, Field(min_length=MIN_SECRET_CHARS)] | None = None
+    """Root of the digests and the encryption; `embedpool serve` keeps one in the data directory
+    where none is set, an api and workers of their own need the same one."""
+    old_secrets: tuple[Annotated[SecretStr, Field(min_length=MIN_SECRET_CHARS)], ...] = ()
     """Earlier secrets, still good for reading while the secret is being rotated."""
 
 

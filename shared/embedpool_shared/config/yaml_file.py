@@ -1,4 +1,4 @@
-"""The YAML file as plain dictionaries, lists and scalars."""
+"""The YAML file, and those it includes, as plain dictionaries, lists and scalars."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any, Final
 import yaml
 from typing_extensions import override
 
+from embedpool_shared.config.credentials import with_credentials
 from embedpool_shared.config.notices import Notice, warning
 from embedpool_shared.errors import ConfigInvalid
 
+INCLUDE: Final = "include"
 TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
 
 
@@ -38,14 +40,58 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def read_yaml(file: str) -> tuple[dict[str, Any], list[Notice]]:
-    """Read `file` as one mapping; raises `ConfigInvalid`."""
+    """Read `file` and what it includes as one mapping, named credentials filled in.
+
+    As in LiteLLM, a list in an included file continues the same list, and anything else replaces
+    what was there. Raises `ConfigInvalid`.
+    """
+    whole: dict[str, Any] = {}
+    notices: list[Notice] = []
+    waiting, seen = [Path(file)], set[Path]()
+    while waiting:
+        path = waiting.pop(0)
+        if path.resolve() in seen:
+            continue
+        seen.add(path.resolve())
+        tree, said = _read(path, is_included=len(seen) > 1)
+        waiting += [path.parent / name for name in _included(tree.pop(INCLUDE, None))]
+        whole = _continued(whole, tree)
+        notices += said
+    filled, remarks = with_credentials(whole)
+    return filled, [*notices, *remarks]
+
+
+def _included(names: object) -> list[str]:
+    listed = [names] if isinstance(names, str) else names or []
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise ConfigInvalid("include: should be a list of file names")
+    return listed
+
+
+def _continued(whole: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
+    lists = {
+        name: [*whole[name], *part]
+        for name, part in tree.items()
+        if isinstance(part, list) and isinstance(whole.get(name), list)
+    }
+    return {**whole, **tree, **lists}
+
+
+def _read(path: Path, *, is_included: bool) -> tuple[dict[str, Any], list[Notice]]:
     try:
-        text = Path(file).read_text(encoding="utf-8-sig")
+        return _parsed(_text(path))
+    except ConfigInvalid as error:
+        where = f"include: {path}: " if is_included else ""
+        raise ConfigInvalid(f"{where}{error.message}") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigInvalid(f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigInvalid(f"is not UTF-8 text (byte {error.start})") from None
-    return _parsed(text)
 
 
 def _parsed(text: str) -> tuple[dict[str, Any], list[Notice]]:

@@ -192,7 +192,7 @@ def test_an_unknown_model_is_not_found() -> None:
 
 def test_a_caller_sees_only_the_models_it_may_use() -> None:
     async def narrow(headers: Mapping[bytes, bytes]) -> Caller:
-        return Caller(account="k", models=frozenset({"wordllama"}))
+        return Caller(account="k", models=(frozenset({"wordllama"}),))
 
     content = ask("GET", "/v1/models", of=app(identify=narrow)).json()
     hidden = ask("GET", "/v1/models/text-embedding-3-small", of=app(identify=narrow))

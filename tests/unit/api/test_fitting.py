@@ -50,6 +50,17 @@ def test_neither_user_nor_encoding_splits_batches() -> None:
     assert fitted(found(), user="u", is_base64=True, metadata={"a": 1}, tags=("t",)).merge == plain
 
 
+def test_a_user_that_is_forwarded_joins_the_merge_key_where_the_provider_knows_users() -> None:
+    request = EmbeddingRequest(model="m", inputs=["a"], user="alice", params={"b": 1})
+    known, foreign = found(merges_body=True), found(merges_body=False, params=("b",))
+
+    def params(resolved: Resolved) -> str:
+        return fit(request, resolved, tokens=tokens, forwards_user=True).merge.params
+
+    assert params(known) == '{"b":1,"user":"alice"}'
+    assert params(foreign) == '{"b":1}'
+
+
 @pytest.mark.parametrize(
     ("allowed", "native", "asked", "expected"),
     [

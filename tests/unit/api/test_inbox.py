@@ -184,8 +184,7 @@ def test_a_reply_nobody_can_read_is_logged_and_passed_over(
 def test_a_pack_whose_callers_marks_are_not_told_yet_is_kept() -> None:
     async def test(desk: Desk) -> None:
         desk.post("p", 2)
-        desk.packs["p"].open.pop(1)
-        desk.packs["p"].cancelled.append(1)
+        desk.packs["p"].cancelled.append(desk.packs["p"].open.pop(1))
 
         desk.reply("p", 0)
         await asyncio.sleep(0.001)

@@ -13,7 +13,7 @@ from embedpool_api.posted import Answer
 from embedpool_shared.jobs import LaneClass, Reply, encode, pack_from
 from embedpool_shared.names import Names
 from support.fake_line import FakeLine, Told
-from support.posting import MERGE, job_of, reply_to
+from support.posting import MERGE, job_of, marked, reply_to
 from support.virtual_time import in_virtual_time
 
 
@@ -67,6 +67,7 @@ async def lanes_on(redis: Redis) -> AsyncIterator[Lanes]:
         redis.line,
         api_id="api-1",
         bounds=QueueBounds(1_000, 100_000),
+        seal=marked,
         spawn=lambda work: tasks.add(asyncio.create_task(work)),
     )
     for task in tasks:

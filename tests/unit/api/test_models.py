@@ -44,6 +44,52 @@ def test_a_name_nobody_serves_is_not_found_in_openais_words(requested: str) -> N
     assert caught.value.message.startswith(f"The model `{requested}` does not exist")
 
 
+def test_an_alias_may_stand_for_a_model_at_a_provider() -> None:
+    catalog = Catalog(
+        models={OPENAI.name: OPENAI},
+        aliases={"european": f"{OPENAI.name}@Azure_EU", "ours": "european@openai"},
+        wildcards=(ModelCard(name="*", providers=("openai",), is_wildcard=True),),
+        providers=("openai", "azure-eu"),
+    )
+
+    for requested, provider in (
+        ("european", "azure-eu"),
+        ("European", "azure-eu"),
+        ("european@openai", "openai"),
+        ("ours", "openai"),
+    ):
+        resolved = resolve(catalog, requested)
+        assert (resolved.lane, resolved.provider) == (OPENAI.name, provider)
+
+
+def test_an_alias_for_itself_at_a_provider_ends() -> None:
+    catalog = Catalog(aliases={"a": "a@openai"}, providers=("openai",))
+
+    with pytest.raises(ModelNotFound):
+        resolve(catalog, "a")
+
+
+def test_a_listed_name_with_an_at_sign_is_split_nowhere() -> None:
+    odd = ModelCard(name="small@openai", providers=("local",))
+    catalog = Catalog(
+        models={odd.name: odd}, aliases={"odd": odd.name}, providers=("openai", "local")
+    )
+
+    for requested, provider in (
+        ("odd", ""),
+        ("odd@local", "local"),
+        ("small@openai@local", "local"),
+    ):
+        resolved = resolve(catalog, requested)
+        assert (resolved.card, resolved.provider) == (odd, provider)
+
+
+@pytest.mark.parametrize("requested", ["mistral/", "@mistral", "mistral/@mistral"])
+def test_a_star_stands_for_something(requested: str) -> None:
+    with pytest.raises(ModelNotFound):
+        resolve(CATALOG, requested)
+
+
 def test_an_unknown_provider_is_answered_with_those_there_are() -> None:
     with pytest.raises(ModelNotFound, match="'openai', 'azure-eu', 'local'"):
         resolve(CATALOG, "text-embedding-3-small@nobody")
@@ -67,11 +113,20 @@ def test_a_provider_that_does_not_serve_the_model_is_told_from_those_that_do() -
         "mistral/x://@mistral",
         "os.environ/SECRET",
         "anthropic/claude",
+        "Anthropic/claude",
+        "anthropic/claude@openai",
+        "secret",
     ],
 )
 def test_what_must_never_be_called_is_a_bad_request(requested: str) -> None:
+    catalog = Catalog(
+        wildcards=(ModelCard(name="*", providers=("openai",), is_wildcard=True),),
+        aliases={"secret": "http://example.com/"},
+        providers=("openai", "mistral"),
+    )
+
     with pytest.raises(BadRequest) as caught:
-        resolve(CATALOG, requested)
+        resolve(catalog, requested)
 
     assert caught.value.param == "model"
 

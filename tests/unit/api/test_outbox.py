@@ -18,11 +18,11 @@ from embedpool_api.outbox import (
 )
 from embedpool_api.posted import Answer, PostedPack
 from embedpool_shared.errors import Overloaded, QueueUnavailable
-from embedpool_shared.jobs import LaneClass, MergeKey, Pack, pack_from, records_from
+from embedpool_shared.jobs import Bill, LaneClass, MergeKey, Pack, pack_from, records_from
 from embedpool_shared.names import Names
 from embedpool_shared.redis import RedisRefused
 from support.fake_line import AWAY, FakeLine, Told
-from support.posting import answer_to, job_of
+from support.posting import answer_to, job_of, marked
 from support.virtual_time import in_virtual_time
 
 LANE = Names().lane("m")
@@ -43,8 +43,8 @@ class Desk:
             any_line,
             LANE,
             api_id="api-1",
-            model="m",
             bounds=QueueBounds(1_000, 2_000),
+            seal=marked,
             on_created=self._count_created,
         )
 
@@ -131,6 +131,24 @@ def test_all_jobs_of_a_tick_leave_in_one_pack() -> None:
 
     assert desk.texts() == [[["a"], ["b"], ["c"]]]
     assert [job.number for job in desk.packs()[0].jobs] == [0, 1, 2]
+
+
+def test_a_callers_own_key_is_sealed_for_the_very_job_it_travels_with() -> None:
+    desk = Desk()
+
+    async def test() -> None:
+        desk.post(answer_to(["a"]))
+        own = answer_to(["b"])
+        own.jobs[0].credential = b"sk-theirs"
+        desk.post(own)
+        await soon()
+
+    run(desk, test)
+
+    plain, own = desk.packs()[0].jobs
+    pack_id = desk.enqueued[0].arguments[1]
+    assert plain.sealed == b""
+    assert own.sealed == marked(b"sk-theirs", f"job:{pack_id}:1")
 
 
 def test_jobs_that_gather_during_a_round_trip_leave_together() -> None:
@@ -515,6 +533,23 @@ def test_a_pack_without_any_caller_left_may_be_deleted_as_a_whole() -> None:
     assert {record.reason for record in records} == {"cancelled"}
     assert {(record.used, record.paid, record.waste) for record in records} == {(0, 0, 0)}
     assert not desk.outbox.packs
+
+
+def test_the_record_of_a_job_nobody_used_names_whoever_has_tokens_reserved_for_it() -> None:
+    desk, job = Desk(), job_of("a", "b")
+    job.account, job.price_per_token_pico_usd = "key:k", 7
+    job.bill = Bill("r", 1, ["team:t"], ["key:k", "team:t"])
+
+    async def test() -> None:
+        desk.abandon(await posted(desk, answer_to(job, merge=MergeKey("m-small"))))
+        await soon()
+
+    run(desk, test)
+
+    (record,) = records_from(desk.cancels[0].arguments[6])
+    assert (record.account, record.bill) == ("key:k", job.bill)
+    assert (record.model, record.items, record.price_per_token_pico_usd) == ("m-small", 2, 7)
+    assert record.cost_pico_usd == 0
 
 
 async def posted(desk: Desk, answer: Answer) -> Answer:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from embedpool_cli.main import main
+from unit.cli.fake_pool import MASTER, a_key, fake_pool
 
 HEAVY = ("pydantic", "redis", "fastapi", "uvicorn", "aiohttp", "litellm", "numpy", "asyncio")
 
@@ -98,3 +99,27 @@ def test_the_package_runs_as_a_module() -> None:
 
     assert ended.returncode == 2
     assert "usage: embedpool" in ended.stderr
+
+
+def test_a_reader_who_has_had_enough_is_no_failure() -> None:
+    with fake_pool(*(a_key(f"k{number}") for number in range(2_000))) as pool:
+        pool.page_keys = 100
+        arguments = f"'key', 'list', '--url', '{pool.url}'"
+        program = f"import sys; from embedpool_cli.main import main; sys.exit(main([{arguments}]))"
+        listing = subprocess.Popen(
+            [sys.executable, "-c", program],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+                "EMBEDPOOL_MASTER_KEY": MASTER,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert listing.stdout
+        assert listing.stderr
+        listing.stdout.close()
+
+        assert listing.stderr.read() == b""
+        assert listing.wait(timeout=30) == 0
+        listing.stderr.close()

@@ -51,6 +51,23 @@ def test_a_redis_that_was_named_is_left_for_the_children_to_find() -> None:
     assert environ["EMBEDPOOL_DATA_DIR"] == "/data"
 
 
+def test_a_secret_that_was_kept_goes_to_every_child_and_onto_no_command_line() -> None:
+    with planned() as plan:
+        kept = plan.with_secret("canary-of-a-secret")
+        launches = [role(kept, name).launch() for name in ("worker", "api")]
+
+    for launch in launches:
+        assert launch.environ["EMBEDPOOL_SECRET"] == "canary-of-a-secret"
+        assert "canary" not in repr(launch) + " ".join(launch.command)
+    assert "canary" not in repr(kept)
+    assert kept.config.auth.secret is not None
+
+
+def test_a_secret_that_was_configured_is_left_for_the_children_to_find() -> None:
+    with planned() as plan:
+        assert "EMBEDPOOL_SECRET" not in role(plan, "worker").launch().environ
+
+
 def test_a_worker_is_told_its_id_its_grace_and_its_configuration() -> None:
     with planned(config_path="c.yaml") as plan:
         launch = role(plan, "worker").launch()

@@ -14,7 +14,8 @@ import pytest
 from embedpool_cli.data_directory import ClaimedDirectory
 from embedpool_cli.embedded_valkey import embedded_valkey
 from embedpool_cli.plan import Plan
-from embedpool_cli.serve import run, serve
+from embedpool_cli.secret_file import FILE_NAME, kept_secret
+from embedpool_cli.serve import run, serve, with_secret
 from embedpool_shared.errors import ConfigInvalid
 from support.processes import group_members
 from unit.cli.plans import fake_embedpool, planned
@@ -89,6 +90,36 @@ def test_what_must_not_be_served_is_refused_before_anything_starts(
         serve(plan.options, environ, say=unheard, announce=unheard)
 
     assert not data.exists()
+
+
+@pytest.mark.parametrize("redis", [{}, {"REDIS_URL": "redis://127.0.0.1:1"}])
+def test_a_secret_that_others_may_read_is_refused_before_anything_starts(
+    tmp_path: Path, redis: dict[str, str]
+) -> None:
+    kept_secret(tmp_path)
+    (tmp_path / FILE_NAME).chmod(0o644)
+
+    with planned(data=tmp_path) as plan, pytest.raises(ConfigInvalid, match="others may read"):
+        serve(plan.options, redis, say=unheard, announce=unheard)
+
+
+def test_where_no_secret_is_configured_the_one_of_the_data_directory_is_used(
+    tmp_path: Path,
+) -> None:
+    with planned(data=tmp_path) as plan:
+        first, again = with_secret(plan), with_secret(plan)
+
+    assert first.child_environ["EMBEDPOOL_SECRET"] == kept_secret(tmp_path)
+    assert again.child_environ == first.child_environ
+
+
+def test_where_a_secret_is_configured_none_is_made(tmp_path: Path) -> None:
+    config = {"auth": {"secret": "a-secret-of-many-letters"}}
+
+    with planned(config=config, data=tmp_path / "data") as plan:
+        assert with_secret(plan) is plan
+
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) -> None:

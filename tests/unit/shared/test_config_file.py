@@ -242,16 +242,13 @@ def test_the_cache_is_on_by_either_section(load: Load) -> None:
 def test_a_setting_without_effect_in_this_version_says_so(load: Load) -> None:
     loaded = load(
         "cache: {ttl_s: 5}\nauth: {key_prefix: gr-}\nmetrics: {api_port: 0}\n"
-        "pool: {share_across: key, linger_ms: 4}\nrouter_settings: {cooldown_time: 7}"
+        "pool: {share_across: key, forward_user: true}\nrouter_settings: {cooldown_time: 7}"
     )
 
     assert _reasons(loaded, NoticeKind.IGNORED) == dict.fromkeys(
-        (
-            "auth.key_prefix", "cache.ttl_s", "metrics.api_port", "pool.share_across",
-            "router_settings.cooldown_time",
-        ),
+        ("cache.ttl_s", "metrics.api_port", "router_settings.cooldown_time"),
         "has no effect in this version",
-    )  # fmt: skip
+    )
 
 
 # what LiteLLM's sections hold besides
@@ -270,10 +267,12 @@ def test_what_is_not_used_is_listed_with_a_suggestion_where_it_is_near(load: Loa
         "callback_settings": "not used here",
         "model_lists": "not used here; did you mean model_list?",
         "litellm_settings.drop_param": "not used here; did you mean drop_params?",
-        "litellm_settings.callbacks": "not used here",
+        "litellm_settings.callbacks": (
+            "what happens shows in the metrics, the log and /spend/logs"
+        ),
         "router_settings.redis_host": "the queue's Redis is redis.url",
         "general_settings.database_url": "keys and spend live in Redis",
-        "general_settings.alerting": "not used here",
+        "general_settings.alerting": "alerts are made from the metrics, by Prometheus",
     }
 
 
@@ -318,7 +317,7 @@ litellm_settings: {success_callback: canary-7, cache_params: {password: canary-8
 router_settings: {redis_password: canary-9}
 general_settings: {master_key: canary-10, database_url: postgres://canary-11}
 environment_variables: {LANGFUSE_KEY: canary-12}
-auth: {secret: canary-13-canary-13, old_secrets: [canary-14]}
+auth: {secret: canary-13-canary-13, old_secrets: [canary-14-canary-14]}
 redis: {url: "rediss://:canary-15@h", lanes_url: "redis://:canary-16@h"}
 http: {proxy: "http://u:canary-17@h"}
 metrics: {token: canary-18}
@@ -340,6 +339,7 @@ def test_no_repr_and_no_notice_holds_a_secret(load: Load) -> None:
         "redis: rediss://:canary@h",
         "redis: {url: 'http://canary@h'}",
         "auth: {secret: canary}",
+        "auth: {old_secrets: [canary]}",
         "metrics: {token: canary}",
         "metrics: {api_port: canary}",
         "pool: {linger_ms: canary, share_across: canary}",

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpool_worker.accounting import ItemTokens, item_tokens, saved_and_wasted, shares
+from embedpool_worker.accounting import (
+    ItemTokens,
+    cached_share,
+    item_tokens,
+    saved_and_wasted,
+    shares,
+)
 
 weights = st.lists(st.integers(0, 50), min_size=1, max_size=20)
 
@@ -100,3 +106,14 @@ def test_a_jobs_columns_balance(used: int, paid: int) -> None:
 
     assert used + waste == paid + saved
     assert min(saved, waste) == 0
+
+
+@pytest.mark.parametrize(
+    ("used", "counted", "cached", "expected"),
+    [(10, 10, 4, 4), (20, 10, 4, 8), (7, 10, 10, 7), (7, 10, 0, 0), (5, 0, 0, 0)],
+    ids=["one count", "the api counts more", "all of it", "none of it", "nothing counted"],
+)
+def test_the_cached_share_follows_the_count_that_is_returned(
+    used: int, counted: int, cached: int, expected: int
+) -> None:
+    assert cached_share(used, counted=counted, cached=cached) == expected

@@ -31,13 +31,19 @@ class Desk:
 
     states: list[list[int]] = field(default_factory=list)  # of the next parts, instead of done
     done: list[HeldPack] = field(default_factory=list)
+    recorded: list[float] = field(default_factory=list)  # when the ledger was said to have more
     clock: RedisClock = field(default_factory=RedisClock)
     line: FakeLine = field(default_factory=FakeLine)
 
     def __post_init__(self) -> None:
         any_line: Any = self.line
         self.line.answer = self._answer
-        self.committer = Committer(any_line, LANE, self.clock, on_done=self.done.append)
+        self.committer = Committer(
+            any_line, LANE, self.clock, on_done=self.done.append, on_recorded=self._note
+        )
+
+    def _note(self) -> None:
+        self.recorded.append(asyncio.get_running_loop().time())
 
     def _answer(self, told: Told) -> Any:
         if told.what != "commit":
@@ -329,3 +335,18 @@ def test_handing_in_nothing_is_nothing() -> None:
     commit(desk, [])
 
     assert not desk.line.told
+
+
+def test_every_commit_and_every_booked_waste_says_that_the_ledger_has_more() -> None:
+    desk = Desk(states=[[0]])
+    desk.line.takes_s = 0.1
+    began_at = []
+
+    async def run() -> None:
+        began_at.append(asyncio.get_running_loop().time())
+        async with committing(desk) as committer:
+            committer.end(endings(pack_of(["a"])))
+
+    in_virtual_time(run())
+
+    assert [at - began_at[0] for at in desk.recorded] == pytest.approx([0.1, 0.2])

@@ -21,7 +21,6 @@ from embedpool_shared.errors import (
     ProviderUnavailable,
     QuotaExhausted,
     RefusedInput,
-    WrongAnswer,
 )
 from embedpool_shared.jobs import Input, LaneClass, MergeKey, WireError
 from embedpool_worker.caps import Caps
@@ -430,7 +429,7 @@ def test_a_throttled_key_rests_for_its_retry_after_and_is_used_again() -> None:
     assert on.committer.reply_to(pack).trace is not None
 
 
-@pytest.mark.parametrize(("said_s", "rests_s"), [(None, 1.0), (0.0, 1.0), (0.001, 0.1), (2.5, 2.5)])
+@pytest.mark.parametrize(("said_s", "rests_s"), [(None, 5.0), (0.0, 5.0), (0.001, 0.1), (2.5, 2.5)])
 def test_a_429_always_means_some_rest(said_s: float | None, rests_s: float) -> None:
     provider = FakeProvider()
     provider.objection = lambda _: (
@@ -505,13 +504,10 @@ def test_an_error_names_the_provider_that_made_it() -> None:
 # Trying again
 
 
-@pytest.mark.parametrize("error", [ProviderUnavailable, WrongAnswer])
-def test_a_failing_provider_is_tried_three_times_with_growing_bounded_pauses(
-    error: type[ProviderError],
-) -> None:
+def test_a_failing_provider_is_tried_three_times_with_growing_bounded_pauses() -> None:
     pack = pack_of(["x"])
 
-    on = sent(pack, provider=objecting(lambda _: error("HTTP 500")))
+    on = sent(pack, provider=objecting(lambda _: ProviderUnavailable("HTTP 500")))
 
     first, second, third = on.provider.times
     assert 0.05 <= second - first - 0.05 <= 0.1
@@ -611,13 +607,12 @@ def test_an_unexpected_exception_fails_only_its_own_batch(
 
 
 def test_a_permit_is_given_back_even_if_the_batch_never_reaches_its_call() -> None:
-    pack = pack_of([[1, 2]])
-    unhashable: Any = [[1], [2]]
-    pack.open[0].job.inputs[0] = unhashable
+    pack = pack_of(["x"], merge=MergeKey("m", params="no JSON"))
 
     on = sent(pack)
 
     assert error_to(on, pack).kind == "InternalError"
+    assert not on.provider.calls
     assert not on.provider.calls
     assert all(not key.in_flight for key in on.permits.keys_of(on.deployments))
 

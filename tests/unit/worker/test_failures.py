@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from embedpool_shared.errors import (
     CapExceeded,
+    KeyForbidden,
     KeyRejected,
     ProviderError,
     ProviderThrottled,
@@ -35,7 +36,7 @@ def body(message: str = "no", **more: object) -> bytes:
         (400, RefusedInput),
         (401, KeyRejected),
         (402, QuotaExhausted),
-        (403, KeyRejected),
+        (403, KeyForbidden),
         (404, RefusedInput),
         (408, ProviderUnavailable),
         (409, ProviderUnavailable),
@@ -128,7 +129,7 @@ def test_a_refused_input_is_worth_bisecting(param: str | None) -> None:
 
 
 def test_the_key_of_the_call_is_not_in_the_message() -> None:
-    error = failure(401, {}, body("bad: tiny"), now_unix_s=NOW_UNIX_S, secret="tiny")
+    error = failure(401, {}, body("bad: tiny"), now_unix_s=NOW_UNIX_S, secrets=["tiny"])
 
     assert "tiny" not in error.message
 

@@ -6,6 +6,7 @@ import pytest
 
 from embedpool_shared.errors import (
     CapExceeded,
+    KeyForbidden,
     KeyRejected,
     ProviderError,
     ProviderThrottled,
@@ -24,7 +25,7 @@ def named(name: str, message: str = "no", base: type[Exception] = Exception) -> 
 
 
 def condition(error: Exception, **seen: object) -> ProviderError:
-    return ours(error, Sighting(**seen), now_unix_s=0.0, secret=None)  # type: ignore[arg-type]
+    return ours(error, Sighting(**seen), now_unix_s=0.0)  # type: ignore[arg-type]
 
 
 def test_every_exception_of_litellm_is_in_the_table_and_no_other() -> None:
@@ -43,7 +44,7 @@ def test_every_exception_of_litellm_is_in_the_table_and_no_other() -> None:
     ("name", "kind"),
     [
         ("AuthenticationError", KeyRejected),
-        ("PermissionDeniedError", KeyRejected),
+        ("PermissionDeniedError", KeyForbidden),
         ("RateLimitError", ProviderThrottled),
         ("PaymentRequiredError", QuotaExhausted),
         ("BadRequestError", RefusedInput),

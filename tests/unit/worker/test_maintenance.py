@@ -6,11 +6,13 @@ import asyncio
 from typing import Any
 
 import fakeredis
+import pytest
 from redis.exceptions import ResponseError
 
 from embedpool_shared.names import Names
 from embedpool_shared.redis import RedisRefused
-from embedpool_worker.maintenance import LEDGER_KEPT_MS, Housekeeper
+from embedpool_worker import maintenance
+from embedpool_worker.maintenance import Housekeeper
 
 NAMES = Names("t")
 LEDGER = NAMES.lane("m").ledger
@@ -39,20 +41,22 @@ class InProcess:
     def record(self, *, written_at_ms: int) -> None:
         self.redis.xadd(LEDGER, {"r": b""}, id=f"{written_at_ms}-*")
 
-    def now_ms(self) -> int:
-        return int(self.redis.time()[0]) * 1_000
 
-
-def test_ledger_records_are_kept_for_an_hour() -> None:
+def tidied(*, records: int, bound: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(maintenance, "LEDGER_BOUND", bound)
     line = InProcess()
-    recent_ms = line.now_ms() - LEDGER_KEPT_MS // 2
-    for number in range(500):
+    for number in range(records):
         line.record(written_at_ms=1 + number)
-    line.record(written_at_ms=recent_ms)
     keeper: Any = Housekeeper(line, line, NAMES)  # type: ignore[arg-type]
-
     asyncio.run(keeper.tidy(frozenset()))
+    return int(line.redis.xlen(LEDGER))
 
-    kept = [int(entry.partition(b"-")[0]) for entry, _ in line.redis.xrange(LEDGER)]
-    assert recent_ms in kept
-    assert len(kept) < 500
+
+def test_a_ledger_record_waits_for_its_roll_up_however_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert tidied(records=500, bound=500, monkeypatch=monkeypatch) == 500
+
+
+def test_a_ledger_that_nobody_rolls_up_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tidied(records=500, bound=100, monkeypatch=monkeypatch) < 500

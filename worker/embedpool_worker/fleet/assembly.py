@@ -141,7 +141,7 @@ def _deployment(order: Order, facts: _Facts, environ: Mapping[str, str]) -> Depl
         timeout_s=params.timeout or order.timeout_s,
         options=params.options(),
         native_dimensions=facts.native_dimensions,
-        forwards_dimensions=bool(facts.row.dimensions),
+        forwards_dimensions=bool(facts.row.dimensions or params.dimensions),
         encoding=facts.row.encoding,
         merges_body=facts.traits.merges_body or _is_compatible(place.provider, params),
         default_dimensions=params.dimensions,

@@ -7,7 +7,7 @@ rather than deliver a vector that might belong to another input.
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pybase64
@@ -16,6 +16,9 @@ from embedpool_shared.errors import WrongAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+MAX_NAME_CHARS: Final = 256
+MAX_COUNT: Final = 2**53
 
 
 def float32_bytes(embedding: str | Sequence[float]) -> bytes:
@@ -28,6 +31,18 @@ def float32_bytes(embedding: str | Sequence[float]) -> bytes:
     except (TypeError, ValueError, OverflowError):
         kind = "base64" if isinstance(embedding, str) else "a list of numbers"
         raise WrongAnswer(f"the provider answered an embedding that is not {kind}") from None
+
+
+def count_of(said: Any) -> int | None:
+    """A provider's count of tokens, None for what is none; an answer is not worth less for it."""
+    is_count = isinstance(said, int) and not isinstance(said, bool) and 0 <= said < MAX_COUNT
+    return said if is_count else None
+
+
+def name_of(said: Any) -> str | None:
+    """The model's name as the provider reports it, None for what is none."""
+    is_name = isinstance(said, str) and 0 < len(said) <= MAX_NAME_CHARS and said.isprintable()
+    return said if is_name else None
 
 
 def placed(vectors: Sequence[bytes], indices: Sequence[int | None], *, items: int) -> list[bytes]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from embedpool_shared.errors import (
     CapExceeded,
+    KeyForbidden,
     KeyRejected,
     ProviderError,
     ProviderThrottled,
@@ -25,13 +26,13 @@ from embedpool_worker.providers.retry_after import retry_after_s
 from embedpool_worker.providers.scrub import scrubbed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 KIND_OF_STATUS: Final[Mapping[int, type[ProviderError]]] = {
     400: RefusedInput,
     401: KeyRejected,
     402: QuotaExhausted,
-    403: KeyRejected,
+    403: KeyForbidden,
     404: RefusedInput,  # the model or the address, never an input: `param` becomes "model"
     405: RefusedInput,
     408: ProviderUnavailable,
@@ -43,6 +44,7 @@ KIND_OF_STATUS: Final[Mapping[int, type[ProviderError]]] = {
     429: ProviderThrottled,
 }
 _WRONG_ADDRESS: Final = (404, 405)
+_ABOUT_LIMITS: Final = ("x-ratelimit-", "ratelimit-", "retry-after")
 
 _OUT_OF_MONEY: Final = re.compile(
     r"insufficient_quota|billing_(?:hard_limit_reached|not_active)|credits?_exhausted|arrearage"
@@ -69,31 +71,38 @@ def failure(
     body: bytes,
     *,
     now_unix_s: float,
-    secret: str | None = None,
+    secrets: Collection[str] = (),
 ) -> ProviderError:
     """Name the condition an answer other than 200 stands for; `headers` have lower-case names."""
     complaint = complaint_from(body)
-    message = scrubbed(complaint.message, secret=secret) or f"HTTP {status} without a message"
+    message = scrubbed(complaint.message, secrets) or f"HTTP {status} without a message"
     kind = _kind(status, complaint)
     wait_s = retry_after_s(headers, now_unix_s=now_unix_s)
-    return kind(
+    error = kind(
         message,
-        param="model" if status in _WRONG_ADDRESS else complaint.param,
-        code=complaint.code or ("model_not_found" if status == 404 else None),
+        param="model" if status in _WRONG_ADDRESS else _scrubbed(complaint.param, secrets),
+        code=_scrubbed(complaint.code, secrets) or ("model_not_found" if status == 404 else None),
         retry_after_s=complaint.retry_after_s if wait_s is None else wait_s,
     )
+    error.headers = limits_in(headers)
+    return error
 
 
 def failure_in_answer(
-    body: bytes, *, now_unix_s: float, secret: str | None = None
+    body: bytes, *, now_unix_s: float, secrets: Collection[str] = ()
 ) -> ProviderError:
     """Name the condition a 200 stands for whose body holds an error instead of vectors."""
     complaint = complaint_from(body)
     status = complaint.status or _status_of_words(complaint)
     if status is None:
-        message = scrubbed(complaint.message, secret=secret)
-        return WrongAnswer(message or "200 with an unreadable body", code=complaint.code)
-    return failure(status, {}, body, now_unix_s=now_unix_s, secret=secret)
+        message = scrubbed(complaint.message, secrets) or "200 with an unreadable body"
+        return WrongAnswer(message, code=_scrubbed(complaint.code, secrets))
+    return failure(status, {}, body, now_unix_s=now_unix_s, secrets=secrets)
+
+
+def limits_in(headers: Mapping[str, str]) -> dict[str, str]:
+    """What of an answer's headers is about the key's limits; the rest is nobody's business."""
+    return {name: value for name, value in headers.items() if name.startswith(_ABOUT_LIMITS)}
 
 
 def is_about_every_input(error: ProviderError) -> bool:
@@ -120,6 +129,10 @@ def _kind(status: int, complaint: Complaint) -> type[ProviderError]:
     if kind is CapExceeded and complaint.message and not _may_be_a_cap(complaint):
         return RefusedInput
     return kind
+
+
+def _scrubbed(word: str | None, secrets: Collection[str]) -> str | None:
+    return None if word is None else scrubbed(word, secrets)
 
 
 def _smells_of_a_cap(complaint: Complaint) -> bool:

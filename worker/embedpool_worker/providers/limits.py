@@ -40,6 +40,8 @@ class Traits:
     merges_body: bool = False  # unknown parameters can be merged into its JSON body
     params: tuple[str, ...] = ()  # provider parameters it knows
     default_params: Mapping[str, str] = field(default_factory=dict)  # where the caller is silent
+    kind_param: str = "input_type"  # its own name for what the vectors are for
+    kinds: Mapping[str, str] = field(default_factory=dict)  # other providers' words for its kinds
     dimensions_param: str = "dimensions"  # its own name, where LiteLLM does not map ours
     number_format: str | None = None  # LiteLLM's `encoding_format`; None: the field is left out
     reads_media_in_text: bool = False  # LiteLLM takes texts such as `data:…,…` for pictures
@@ -75,14 +77,42 @@ def _like_openai(*env_keys: str, **more: Mapping[str, str] | str) -> Traits:
     return replace(traits, **more)  # type: ignore[arg-type]  # dataclasses.replace is not generic
 
 
+_COHERE_KINDS: Final = {
+    "query": "search_query",
+    "document": "search_document",
+    "passage": "search_document",
+}
+_GOOGLE_KINDS: Final = {
+    "query": "RETRIEVAL_QUERY",
+    "search_query": "RETRIEVAL_QUERY",
+    "document": "RETRIEVAL_DOCUMENT",
+    "passage": "RETRIEVAL_DOCUMENT",
+    "search_document": "RETRIEVAL_DOCUMENT",
+    "classification": "CLASSIFICATION",
+    "clustering": "CLUSTERING",
+}
+_JINA_KINDS: Final = {
+    "query": "retrieval.query",
+    "search_query": "retrieval.query",
+    "document": "retrieval.passage",
+    "passage": "retrieval.passage",
+    "search_document": "retrieval.passage",
+    "clustering": "separation",
+}
 _COHERE: Final = Traits(
     env_keys=("COHERE_API_KEY", "CO_API_KEY"),
     params=("input_type", "truncate"),
     default_params={"input_type": "search_document"},
+    kinds=_COHERE_KINDS,
     number_format="float",
     reads_media_in_text=True,
 )
-_GOOGLE: Final = Traits(params=("task_type", "input_type", "title"), reads_media_in_text=True)
+_GOOGLE: Final = Traits(
+    params=("task_type", "input_type", "title"),
+    kind_param="task_type",
+    kinds=_GOOGLE_KINDS,
+    reads_media_in_text=True,
+)
 
 TRAITS: Final[Mapping[str, Traits]] = {
     "local": Traits(adapter=Adapter.LOCAL),
@@ -101,25 +131,41 @@ TRAITS: Final[Mapping[str, Traits]] = {
         params=("input_type", "truncate", "normalize"),
     ),
     "sagemaker": Traits(env_keys=("AWS_ACCESS_KEY_ID",), reports_usage=False),
-    "oci": replace(_COHERE, env_keys=("OCI_KEY", "OCI_KEY_FILE")),
+    "oci": replace(_COHERE, env_keys=("OCI_KEY", "OCI_KEY_FILE"), number_format=None),
     "vertex_ai": replace(
         _GOOGLE, env_keys=("GOOGLE_APPLICATION_CREDENTIALS", "VERTEXAI_CREDENTIALS")
     ),
     "gemini": replace(_GOOGLE, env_keys=("GEMINI_API_KEY", "GOOGLE_API_KEY")),
     # Voyage refuses "float": leaving the field out is how it is asked for numbers.
-    "voyage": Traits(env_keys=("VOYAGE_API_KEY",), params=("input_type", "truncation")),
+    "voyage": Traits(
+        env_keys=("VOYAGE_API_KEY",),
+        params=("input_type", "truncation"),
+        kinds={"search_query": "query", "search_document": "document", "passage": "document"},
+    ),
     "mistral": _like_openai("MISTRAL_API_KEY", dimensions_param="output_dimension"),
     "jina_ai": Traits(
         env_keys=("JINA_AI_API_KEY", "JINA_API_KEY"),
-        params=("task", "late_chunking", "truncate"),
+        params=("task", "input_type", "truncate"),
+        kind_param="task",
+        kinds=_JINA_KINDS,
         reads_media_in_text=True,
     ),
     "dashscope": Traits(env_keys=("DASHSCOPE_API_KEY",)),
     "huggingface": Traits(env_keys=("HUGGINGFACE_API_KEY", "HF_TOKEN"), reports_usage=False),
     "ollama": Traits(env_keys=("OLLAMA_API_KEY",), params=("truncate",)),
     "together_ai": _like_openai("TOGETHERAI_API_KEY", "TOGETHER_AI_API_KEY"),
-    "nvidia_nim": _like_openai("NVIDIA_NIM_API_KEY", default_params={"input_type": "passage"}),
-    "fireworks_ai": _like_openai("FIREWORKS_AI_API_KEY", "FIREWORKS_API_KEY"),
+    # LiteLLM would send an `extra_body` of ours on as a field of that name.
+    "nvidia_nim": Traits(
+        env_keys=("NVIDIA_NIM_API_KEY",),
+        params=("input_type", "truncate"),
+        default_params={"input_type": "passage"},
+        kinds={"search_query": "query", "search_document": "passage", "document": "passage"},
+        number_format="float",
+    ),
+    # LiteLLM refuses to send it any number format; without one it answers numbers.
+    "fireworks_ai": Traits(
+        env_keys=("FIREWORKS_AI_API_KEY", "FIREWORKS_API_KEY"), merges_body=True
+    ),
     "nebius": _like_openai("NEBIUS_API_KEY"),
     "databricks": Traits(env_keys=("DATABRICKS_API_KEY",)),
     "watsonx": Traits(env_keys=("WATSONX_APIKEY", "WATSONX_API_KEY")),
@@ -185,6 +231,10 @@ LIMITS: Final[tuple[Limits, ...]] = (
     Limits(provider="tei", items=32, dimensions=ANY_DIMENSIONS),
     Limits(provider="hosted_vllm", items=2_048, dimensions=ANY_DIMENSIONS),
     Limits(provider="infinity", items=2_048, dimensions=ANY_DIMENSIONS),
+    # LiteLLM has no way to tell these a size.
+    Limits(provider="volcengine", items=256),
+    Limits(provider="databricks", items=150),
+    Limits(provider="watsonx", items=512),
     Limits(provider="ollama", items=512),
     Limits(provider="lm_studio", items=512),
     Limits(provider="sagemaker", items=32),

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from embedpool_shared.errors import ProviderError, ProviderUnavailable
+from embedpool_shared.errors import ProviderError, ProviderUnavailable, WrongAnswer
 from embedpool_worker.providers.failures import failure, failure_in_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from embedpool_worker.providers.litellm_http import Sighting
 
@@ -56,25 +56,34 @@ STATUS_OF_EXCEPTION: Final[Mapping[str, int]] = {
 }
 _UNFORESEEN: Final = 503
 _PARAM_OF: Final = {"UnsupportedParamsError": "params"}
+_BEHIND: Final = re.compile(r"\s*Traceback \(most recent call last\)|\.? To drop (?:these|it)\b")
 _PREFIX: Final = re.compile(r"^(?:litellm\.\w+: ?|\w*(?:Exception|Error) ?[-:] ?)+")
 
 
 def ours(
-    error: Exception, sighting: Sighting, *, now_unix_s: float, secret: str | None
+    error: Exception, sighting: Sighting, *, now_unix_s: float, secrets: Collection[str] = ()
 ) -> ProviderError:
     """Name the condition behind an exception of LiteLLM, by what was seen on the wire if any."""
+    if sighting.unreadable is not None:
+        return WrongAnswer(sighting.unreadable)
     if sighting.broken is not None:
         return ProviderUnavailable(f"connection failed: {sighting.broken}")
     if sighting.status == 200:
-        return failure_in_answer(sighting.body, now_unix_s=now_unix_s, secret=secret)
+        return failure_in_answer(sighting.body, now_unix_s=now_unix_s, secrets=secrets)
     if sighting.status is not None:
         return failure(
-            sighting.status, sighting.headers, sighting.body, now_unix_s=now_unix_s, secret=secret
+            sighting.status, sighting.headers, sighting.body, now_unix_s=now_unix_s, secrets=secrets
         )
     name = _known_name(error)
-    said = {"message": _PREFIX.sub("", str(error)), "param": _PARAM_OF.get(name)}
+    said = {"message": _in_its_words(error), "param": _PARAM_OF.get(name)}
     status = STATUS_OF_EXCEPTION.get(name, _UNFORESEEN)
-    return failure(status, {}, orjson.dumps(said), now_unix_s=now_unix_s, secret=secret)
+    return failure(status, {}, orjson.dumps(said), now_unix_s=now_unix_s, secrets=secrets)
+
+
+def _in_its_words(error: Exception) -> str:
+    """The message without LiteLLM's preface, advice and stack trace."""
+    text = str(error).encode("utf-8", "replace").decode()
+    return _PREFIX.sub("", _BEHIND.split(text, maxsplit=1)[0]).strip()
 
 
 def _known_name(error: Exception) -> str:

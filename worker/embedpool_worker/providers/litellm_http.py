@@ -17,6 +17,8 @@ from weakref import WeakKeyDictionary
 import httpx
 from typing_extensions import override
 
+from embedpool_worker.providers.unpacking import NotTaken, Unpacked
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -34,6 +36,7 @@ class Sighting:
     headers: dict[str, str] = field(default_factory=dict)  # lower case
     body: bytes = b""
     broken: str | None = None  # why the last attempt got no answer
+    unreadable: str | None = None  # why the answer was not taken
     asked: set[str] = field(default_factory=set)  # addresses already posted to
 
 
@@ -77,6 +80,9 @@ class Border(httpx.AsyncBaseTransport):
         sighting.asked.add(address)
         try:
             response = await self._send(request)
+        except NotTaken as error:
+            sighting.unreadable = str(error)
+            raise httpx.ReadError("the answer is not taken") from error
         except httpx.TransportError as error:
             sighting.broken = type(error).__name__
             # Not the error itself: LiteLLM answers ConnectError and RemoteProtocolError with a
@@ -97,9 +103,15 @@ class Border(httpx.AsyncBaseTransport):
             await transport.aclose()
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
+        # Some of LiteLLM's callers ask for brotli or zstd, where a kilobyte may hold gigabytes.
+        request.headers["accept-encoding"] = "identity"
         streamed = await self._transport().handle_async_request(request)
         try:
             content = await self._read(streamed)
+        except NotTaken:
+            if streamed.status_code == 200:
+                raise
+            content = b""  # of a refusal the status says enough
         finally:
             await streamed.aclose()
         headers = [
@@ -112,15 +124,12 @@ class Border(httpx.AsyncBaseTransport):
         )
 
     async def _read(self, response: httpx.Response) -> bytes:
-        """Read the body, decompressed, up to the cap."""
-        parts: list[bytes] = []
-        room_bytes = self._options.max_answer_bytes
-        async for part in response.aiter_bytes():
-            room_bytes -= len(part)
-            if room_bytes < 0:
-                raise httpx.ReadError("AnswerTooLarge")
-            parts.append(part)
-        return b"".join(parts)
+        """Read the body, decompressed, up to the cap; raises `NotTaken`."""
+        encoding = response.headers.get("content-encoding", "")
+        body = Unpacked(encoding, max_bytes=self._options.max_answer_bytes)
+        async for part in response.aiter_raw():
+            body.add(part)
+        return body.whole()
 
     def _transport(self) -> httpx.AsyncHTTPTransport:
         loop = asyncio.get_running_loop()

@@ -22,20 +22,24 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
-from embedpool_shared.errors import ProviderError, ProviderUnavailable, WrongAnswer
-from embedpool_worker.providers.answers import dims_of, float32_bytes, placed
+import httpx
+
+from embedpool_shared.errors import ProviderError, ProviderUnavailable
+from embedpool_worker.providers.google_login import GoogleLogin
+from embedpool_worker.providers.http_options import HttpOptions
 from embedpool_worker.providers.limits import Traits, traits_for
+from embedpool_worker.providers.litellm_answer import answer_from, first_of, joined
 from embedpool_worker.providers.litellm_arguments import arguments
 from embedpool_worker.providers.litellm_errors import ours
 from embedpool_worker.providers.litellm_http import Border, watched
 from embedpool_worker.providers.port import ProviderAnswer, ProviderCall
-from embedpool_worker.providers.sending import dims_wanted
+from embedpool_worker.providers.sdk_environment import sdk_environment
+from embedpool_worker.providers.sending import dims_wanted, secrets_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from embedpool_worker.deployments import Deployment
-    from embedpool_worker.providers.http_options import HttpOptions
 
 ENVIRONMENT: Final = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # no price map from the network at import
@@ -47,6 +51,7 @@ ENVIRONMENT: Final = {
 MAX_THREADS: Final = 64
 """`aembedding` runs part of itself, and all of SageMaker, in the loop's default executor."""
 MAX_SIDE_BY_SIDE: Final = 8
+SIGN_IN_TIMEOUT_S: Final = 10.0
 NOT_INSTALLED: Final = "LiteLLM is not installed: pip install 'embedpool[worker]'"
 
 
@@ -57,6 +62,7 @@ class LiteLLMProvider:
         self._deployment = deployment
         self._options = options
         self._traits: Traits = traits_for(deployment.provider, api_base=deployment.api_base)
+        self._google: GoogleLogin | None = None
         if deployment.merges_body:
             self._traits = replace(self._traits, merges_body=True)
 
@@ -64,7 +70,7 @@ class LiteLLMProvider:
         """Answer every input of `call`, or raise one `ProviderError`."""
         try:
             async with asyncio.timeout(call.timeout_s):
-                if len(call.inputs) > 1 and _takes_one_at_a_time(self._deployment):
+                if len(call.inputs) > 1 and _takes_one_at_a_time(self._deployment, call):
                     return await self._side_by_side(call)
                 return await self._ask(call)
         except TimeoutError:
@@ -78,6 +84,8 @@ class LiteLLMProvider:
     async def _ask(self, call: ProviderCall) -> ProviderAnswer:
         given = arguments(self._deployment, call, self._traits)
         litellm = await _library.loaded(self._options)
+        if self._deployment.provider == "vertex_ai":
+            given |= await self._signed_in(given)
         with watched() as sighting:
             try:
                 response = await litellm.aembedding(**given)
@@ -85,10 +93,19 @@ class LiteLLMProvider:
             except Exception as error:  # noqa: BLE001
                 now_unix_s = datetime.now(UTC).timestamp()
                 # `from None`: its exceptions quote the input and sometimes the key.
-                raise ours(error, sighting, now_unix_s=now_unix_s, secret=call.secret) from None
-        answer = _answer_from(response, call, dims=dims_wanted(self._deployment, call))
+                secrets = secrets_of(self._deployment, call)
+                raise ours(error, sighting, now_unix_s=now_unix_s, secrets=secrets) from None
+        answer = answer_from(response, call, dims=dims_wanted(self._deployment, call))
         tokens = answer.total_tokens if self._traits.reports_usage else None
         return replace(answer, total_tokens=tokens, headers=sighting.headers)
+
+    async def _signed_in(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments that say who calls Vertex: a token where LiteLLM expects credentials."""
+        if self._google is None:
+            self._google = _library.google_login(given.get("vertex_credentials"))
+        login = await self._google.login()
+        project = given.get("vertex_project") or login.project
+        return {"vertex_project": project, "vertex_credentials": login.token}
 
     async def _side_by_side(self, call: ProviderCall) -> ProviderAnswer:
         """Send each input as a call of its own; LiteLLM would await them one after another."""
@@ -102,49 +119,13 @@ class LiteLLMProvider:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(one(text)) for text in call.inputs]
         except* ProviderError as errors:
-            raise _first(errors) from None
-        return _joined([task.result() for task in tasks])
+            raise first_of(errors) from None
+        return joined([task.result() for task in tasks])
 
 
-def _takes_one_at_a_time(deployment: Deployment) -> bool:
-    return deployment.provider == "bedrock" and "cohere" not in deployment.upstream_model
-
-
-def _first(errors: BaseExceptionGroup[ProviderError]) -> ProviderError:
-    error = errors.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
-def _joined(answers: Sequence[ProviderAnswer]) -> ProviderAnswer:
-    vectors = [vector for answer in answers for vector in answer.vectors]
-    tokens = [answer.total_tokens for answer in answers]
-    known = [count for count in tokens if count is not None]
-    is_counted = len(known) == len(tokens)
-    return replace(
-        answers[-1],
-        vectors=vectors,
-        dims=dims_of(vectors, wanted=None),
-        total_tokens=sum(known) if is_counted else None,
-        item_tokens=known if is_counted else None,
-    )
-
-
-def _answer_from(response: Any, call: ProviderCall, *, dims: int | None) -> ProviderAnswer:
-    try:
-        entries = [(entry["embedding"], entry.get("index")) for entry in response.data]
-    except (TypeError, KeyError, AttributeError):
-        raise WrongAnswer("the provider's answer holds no embeddings") from None
-    vectors = placed(
-        [float32_bytes(embedding) for embedding, _ in entries],
-        [index for _, index in entries],
-        items=len(call.inputs),
-    )
-    return ProviderAnswer(
-        vectors=vectors,
-        dims=dims_of(vectors, wanted=dims),
-        model=response.model or call.model,
-        total_tokens=getattr(getattr(response, "usage", None), "total_tokens", None),
-    )
+def _takes_one_at_a_time(deployment: Deployment, call: ProviderCall) -> bool:
+    # Behind a wildcard only the call names the model.
+    return deployment.provider == "bedrock" and "cohere" not in call.model
 
 
 class _Library:
@@ -152,6 +133,7 @@ class _Library:
 
     def __init__(self) -> None:
         self.border: Border | None = None
+        self._options = HttpOptions()
         self._module: Any = None
         self._lock = threading.Lock()
         self._roomy_loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
@@ -167,25 +149,40 @@ class _Library:
             await asyncio.to_thread(self._load, options)
         return self._module
 
+    def google_login(self, credentials: str | None) -> GoogleLogin:
+        """A way in to Google Cloud, over borders of its own: it closes them."""
+        direct = replace(self._options, proxy=None)
+        return GoogleLogin(
+            credentials,
+            outward=lambda: Border(self._options).client(SIGN_IN_TIMEOUT_S),
+            inward=lambda: Border(direct).client(SIGN_IN_TIMEOUT_S),
+        )
+
     def _load(self, options: HttpOptions) -> None:
         with self._lock:
             if self._module is not None:
                 return
-            os.environ.update(ENVIRONMENT)
+            os.environ.update(ENVIRONMENT | sdk_environment(options))
             # pydantic's remark on LiteLLM's own types; nobody here can act on it.
             warnings.filterwarnings("ignore", message=".*`ReadOnly` qualifier")
             try:
                 # Not an import statement: type checkers would follow it into 170 MB.
                 litellm: Any = importlib.import_module("litellm")
                 handlers: Any = importlib.import_module("litellm.llms.custom_httpx.http_handler")
+                vertex: Any = importlib.import_module("litellm.llms.vertex_ai.vertex_llm_base")
             except ImportError as error:
                 raise ProviderUnavailable(NOT_INSTALLED) from error
             self.border = border = Border(options)
+            self._options = options
             _silence(litellm)
             litellm.DEFAULT_MAX_RETRIES = 0
             # OpenAI's and Azure's SDK take this client, everybody else asks the handler for one.
             litellm.aclient_session = border.client()
             handlers.AsyncHTTPHandler.create_client = _client_maker(border)
+            # What still waits for an answer in a thread: watsonx, when it signs in.
+            handlers.HTTPHandler.create_client = _blocking_client_maker(options)
+            vertex.VertexBase._ensure_access_token = _token_as_given
+            vertex.VertexBase._ensure_access_token_async = _token_as_given_async
             self._module = litellm
 
 
@@ -194,6 +191,30 @@ def _client_maker(border: Border) -> Any:
         return border.client(timeout)
 
     return create_client
+
+
+def _blocking_client_maker(options: HttpOptions) -> Any:
+    def create_client(handler: Any) -> Any:
+        return httpx.Client(
+            verify=options.ssl_context(),
+            proxy=options.proxy,
+            timeout=handler.timeout or SIGN_IN_TIMEOUT_S,
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    return create_client
+
+
+def _token_as_given(_self: Any, credentials: Any, project_id: Any, custom_llm_provider: str) -> Any:
+    """Take a token for what it is: signing in is done by then."""
+    return ("", "") if custom_llm_provider == "gemini" else (credentials, project_id)
+
+
+async def _token_as_given_async(
+    _self: Any, credentials: Any, project_id: Any, custom_llm_provider: str
+) -> Any:
+    return _token_as_given(_self, credentials, project_id, custom_llm_provider)
 
 
 def _silence(litellm: Any) -> None:

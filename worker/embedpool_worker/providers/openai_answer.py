@@ -13,7 +13,7 @@ import msgspec
 import orjson
 
 from embedpool_shared.errors import RefusedInput, WrongAnswer
-from embedpool_worker.providers.answers import dims_of, float32_bytes, placed
+from embedpool_worker.providers.answers import count_of, dims_of, float32_bytes, name_of, placed
 from embedpool_worker.providers.port import ProviderAnswer, ProviderCall
 
 OWNED_FIELDS: Final = frozenset({"model", "input", "encoding_format", "dimensions"})
@@ -33,15 +33,10 @@ class _Datum(msgspec.Struct):
     index: int | None = None
 
 
-class _Usage(msgspec.Struct):
-    total_tokens: int | None = None
-    prompt_tokens: int | None = None
-
-
 class _Answer(msgspec.Struct):
     data: list[_Datum] | None = None
-    model: str | None = None
-    usage: _Usage | None = None
+    model: Any = None
+    usage: Any = None
     error: msgspec.Raw = msgspec.Raw(b"null")
 
 
@@ -92,12 +87,13 @@ def answer_from(body: bytes | bytearray, call: ProviderCall, *, dims: int | None
     return ProviderAnswer(
         vectors=vectors,
         dims=dims_of(vectors, wanted=dims),
-        model=answer.model or call.model,
+        model=name_of(answer.model) or call.model,
         total_tokens=_total(answer.usage),
     )
 
 
-def _total(usage: _Usage | None) -> int | None:
-    if usage is None:
+def _total(usage: Any) -> int | None:
+    if not isinstance(usage, dict):
         return None
-    return usage.prompt_tokens if usage.total_tokens is None else usage.total_tokens
+    total = count_of(usage.get("total_tokens"))
+    return count_of(usage.get("prompt_tokens")) if total is None else total

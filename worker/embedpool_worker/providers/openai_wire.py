@@ -20,7 +20,6 @@ from urllib.parse import quote
 from yarl import URL
 
 from embedpool_shared.errors import (
-    ProviderError,
     ProviderUnavailable,
     RefusedInput,
     WrongAnswer,
@@ -33,7 +32,7 @@ from embedpool_worker.providers.openai_answer import (
     body_of,
 )
 from embedpool_worker.providers.port import ProviderAnswer, ProviderCall
-from embedpool_worker.providers.sending import dims_sent, dims_wanted, key_sent
+from embedpool_worker.providers.sending import dims_sent, dims_wanted, key_sent, secrets_of
 from embedpool_worker.providers.wire_connection import WireAnswer
 from embedpool_worker.providers.wire_http import Headers, Wire, WireClient, header_lines
 
@@ -144,12 +143,19 @@ class OpenAIWire:
         )
         body = _plain_body(came)
         if came.status != 200:
-            raise _failure(came.status, came.headers, bytes(body), call.secret)
+            raise failure(
+                came.status,
+                came.headers,
+                bytes(body),
+                now_unix_s=_now_unix_s(),
+                secrets=secrets_of(self._deployment, call),
+            )
         try:
             answer = answer_from(body, call, dims=dims_wanted(self._deployment, call))
         except ErrorInAnswer:
+            secrets = secrets_of(self._deployment, call)
             raise failure_in_answer(
-                bytes(body), now_unix_s=_now_unix_s(), secret=call.secret
+                bytes(body), now_unix_s=_now_unix_s(), secrets=secrets
             ) from None
         return ProviderAnswer(
             vectors=answer.vectors,
@@ -185,12 +191,6 @@ def _plain_body(came: WireAnswer) -> bytes | bytearray:
     if came.status == 200:
         raise WrongAnswer("the answer is compressed, although that was not asked for")
     return b""
-
-
-def _failure(
-    status: int, headers: dict[str, str], body: bytes, secret: str | None
-) -> ProviderError:
-    return failure(status, headers, body, now_unix_s=_now_unix_s(), secret=secret)
 
 
 def _now_unix_s() -> float:

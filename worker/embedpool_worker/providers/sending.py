@@ -1,14 +1,29 @@
-"""What adapters decide alike before a call leaves: the size and the key to send. Pure."""
+"""What adapters decide alike about a call: the size and the key to send, what to hide. Pure."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from base64 import b64encode
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
 
 from embedpool_shared.errors import KeyRejected
 
 if TYPE_CHECKING:
     from embedpool_worker.deployments import Deployment
     from embedpool_worker.providers.port import ProviderCall
+
+SECRET_OPTIONS: Final = (
+    "aws_secret_access_key",
+    "aws_session_token",
+    "aws_web_identity_token",
+    "azure_ad_token",
+    "client_secret",
+    "oci_key",
+    "token",
+    "vertex_credentials",
+    "watsonx_token",
+)
+"""Of `Deployment.options`."""
 
 
 def dims_wanted(deployment: Deployment, call: ProviderCall) -> int | None:
@@ -21,6 +36,17 @@ def dims_sent(deployment: Deployment, call: ProviderCall) -> int | None:
     if call.dimensions == deployment.native_dimensions or not deployment.forwards_dimensions:
         return None
     return call.dimensions
+
+
+def secrets_of(deployment: Deployment, call: ProviderCall) -> tuple[str, ...]:
+    """Whatever of a call must not come back in a message: its key, and the operator's own."""
+    given = (call.secret, *map(deployment.options.get, SECRET_OPTIONS))
+    login = urlsplit(deployment.api_base or "")
+    named = [one for one in (*given, login.password) if one]
+    if login.password is not None:
+        pair = f"{unquote(login.username or '')}:{unquote(login.password)}"
+        named += [unquote(login.password), b64encode(pair.encode()).decode()]
+    return tuple(named)
 
 
 def key_sent(call: ProviderCall) -> str | None:

@@ -1,0 +1,1 @@
+"""Virtual keys, teams and users: how they are kept in Redis, found, changed and listed."""

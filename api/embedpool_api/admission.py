@@ -1,0 +1,296 @@
+"""Lets requests in as far as the limits of their key, team and user go; Redis decides.
+
+Invariants:
+- All requests of a tick make one script call per account, all calls one write.
+- What one account granted and another refused goes back, and so does what a caller who has gone
+  or was told something else was granted; a reply that was lost makes no difference.
+- Redis away: whoever waits is told within a second, and nothing is let in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from embedpool_api.allowances import (
+    Header,
+    Standing,
+    limit_arguments,
+    rate_limit_headers,
+    refusal,
+    reserves,
+    standings,
+)
+from embedpool_api.holdings import Holdings, Notice
+from embedpool_api.outbox import queue_unavailable
+from embedpool_shared.accounts import Limits
+from embedpool_shared.errors import EmbedPoolError, QueueUnavailable
+from embedpool_shared.names import Names
+from embedpool_shared.redis import Line, RedisRefused
+from embedpool_shared.scripts import script
+
+MAX_CALL_REQUESTS: Final = 256
+PATIENCE_S: Final = 0.75
+PAUSE_S: Final = 0.1
+"""Before the next try after one failed; with `PATIENCE_S` it makes less than a second."""
+LEASE_MS: Final = 15_000
+REARM_S: Final = 5.0
+"""How often requests in flight are said again, so that they count no longer than we live."""
+
+
+@dataclass(slots=True, eq=False)
+class Admitted:
+    """One request let in by every account that limits it."""
+
+    request: str
+    standings: tuple[Standing, ...] = ()
+    has_ended: bool = False
+
+    @property
+    def reserved(self) -> tuple[str, ...]:
+        """The accounts that hold a reservation for it."""
+        return tuple(standing.account for standing in self.standings if standing.is_reserved)
+
+    def headers(self) -> list[Header]:
+        """Write the `x-ratelimit-*` of whichever account has least left."""
+        return rate_limit_headers(self.standings)
+
+
+@dataclass(slots=True, eq=False)
+class _Ask:
+    """One request that waits to be let in."""
+
+    request: str
+    limited: Sequence[tuple[str, Limits]]
+    tokens: int
+    cost_pico_usd: int
+    hold_ms: int
+    answer: asyncio.Future[Admitted]
+    standings: list[Standing] = field(default_factory=list)
+    is_refused_by_redis: bool = False
+
+    def arguments(self) -> tuple[str, int, int, int]:
+        return self.request, self.tokens, self.cost_pico_usd, self.hold_ms
+
+
+@dataclass(slots=True)
+class _Call:
+    """The requests of one write that one account limits."""
+
+    account: str
+    limits: Limits
+    asks: list[_Ask] = field(default_factory=list)
+
+
+class Admission:
+    """Owns the admission line."""
+
+    def __init__(
+        self,
+        line: Callable[[str], Line],
+        names: Names,
+        *,
+        api_id: str,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        """Connect when the first limited request comes; `spawn` runs a task as long as we live."""
+        self._make_line = line
+        self._names = names
+        self._api_id = api_id
+        self._spawn = spawn
+        self._line: Line | None = None
+        self._asks: list[_Ask] = []
+        self._holdings = Holdings()
+        self._is_rearming = False
+        self._wake = asyncio.Event()
+
+    async def admit(
+        self,
+        limited: Sequence[tuple[str, Limits]],
+        *,
+        tokens: int,
+        cost_pico_usd: int,
+        hold_s: float,
+        request: str,
+    ) -> Admitted:
+        """Let a request in past these accounts, in whose hashes it is `request`, or raise.
+
+        What is reserved lapses after `hold_s` unless settled or given back before. Raises
+        `RequestExceedsLimit`, `BudgetExceeded`, `RateLimited` or `QueueUnavailable`.
+        """
+        if not limited:
+            return Admitted(request)
+        answer: asyncio.Future[Admitted] = asyncio.get_running_loop().create_future()
+        hold_ms = max(1, round(hold_s * 1_000))
+        self._asks.append(_Ask(request, limited, tokens, cost_pico_usd, hold_ms, answer))
+        self._rouse()
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if not answer.cancelled() and answer.exception() is None:
+                self.give_back(answer.result())
+            raise
+
+    def ended(self, admitted: Admitted) -> None:
+        """The request is over, however it ended: it is in flight no more."""
+        if admitted.has_ended:
+            return
+        admitted.has_ended = True
+        for standing in admitted.standings:
+            if standing.is_in_flight:
+                self._holdings.end(standing.account)
+                self._rouse()
+
+    def give_back(self, admitted: Admitted) -> None:
+        """The request never reached the queue: it counts nowhere, and ended."""
+        for account in admitted.reserved:
+            self._holdings.give_back(account, [admitted.request])
+            self._rouse()
+        self.ended(admitted)
+
+    def _rouse(self) -> None:
+        self._wake.set()
+        if self._line is None:
+            self._line = self._make_line("admission")
+            self._spawn(self._run(self._line))
+
+    async def _run(self, line: Line) -> None:
+        """Ask and give back for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                while self._asks or self._holdings.are_due:
+                    await self._ask_next(line)
+                    await self._give_back_due(line)
+            except QueueUnavailable:
+                self._fail(self._asks)
+                self._asks = []
+                await asyncio.sleep(PAUSE_S)
+                self._wake.set()
+
+    async def _ask_next(self, line: Line) -> None:
+        """Put the oldest requests to their accounts and hand out the verdicts."""
+        taken, self._asks = self._asks[:MAX_CALL_REQUESTS], self._asks[MAX_CALL_REQUESTS:]
+        asks = [ask for ask in taken if not ask.answer.done()]
+        calls = _calls(asks)
+        try:
+            replies = await _send(line, "admit", [self._admit_arguments(call) for call in calls])
+        except QueueUnavailable:
+            self._doubt(calls)
+            self._fail(asks)
+            raise
+        for call, reply in zip(calls, replies, strict=True):
+            self._read(call, reply)
+        for ask in asks:
+            self._decide(ask)
+
+    def _admit_arguments(self, call: _Call) -> tuple[list[str], list[Any]]:
+        names = self._names.account(call.account)
+        in_flight = 0 if call.limits.parallel is None else self._holdings.stated(call.account)
+        arguments = [*limit_arguments(call.limits), self._api_id, in_flight, LEASE_MS]
+        for ask in call.asks:
+            arguments += ask.arguments()
+        return [names.account, names.window, names.held], arguments
+
+    def _read(self, call: _Call, reply: Any) -> None:
+        if isinstance(reply, QueueUnavailable):
+            self._doubt([call])
+            for ask in call.asks:
+                ask.is_refused_by_redis = True
+            return
+        for ask, standing in zip(
+            call.asks, standings(call.account, call.limits, reply), strict=True
+        ):
+            ask.standings.append(standing)
+            if standing.is_in_flight:
+                self._holdings.begin(call.account)
+                self._keep_armed()
+
+    def _decide(self, ask: _Ask) -> None:
+        admitted = Admitted(ask.request, tuple(ask.standings))
+        error: EmbedPoolError | None = _unavailable() if ask.is_refused_by_redis else None
+        error = error or refusal(ask.standings, tokens=ask.tokens)
+        if error is None and not ask.answer.done():
+            ask.answer.set_result(admitted)
+            return
+        self.give_back(admitted)
+        if error is not None and not ask.answer.done():
+            ask.answer.set_exception(error)
+
+    def _doubt(self, calls: Sequence[_Call]) -> None:
+        """Take back whatever these calls may have been granted."""
+        for call in calls:
+            if reserves(call.limits):
+                self._holdings.give_back(call.account, [ask.request for ask in call.asks])
+            if call.limits.parallel is not None:
+                self._holdings.doubt(call.account)
+
+    def _fail(self, asks: Sequence[_Ask]) -> None:
+        for ask in asks:
+            if not ask.answer.done():
+                ask.answer.set_exception(_unavailable())
+
+    async def _give_back_due(self, line: Line) -> None:
+        notices = self._holdings.notices(max_requests=MAX_CALL_REQUESTS)
+        if not notices:
+            return
+        calls = [self._release_arguments(notice) for notice in notices]
+        try:
+            replies = await _send(line, "release", calls)
+        except QueueUnavailable:
+            for notice in notices:
+                self._holdings.take_again(notice)
+            raise
+        for notice, reply in zip(notices, replies, strict=True):
+            if isinstance(reply, QueueUnavailable) and not isinstance(reply, RedisRefused):
+                self._holdings.take_again(notice)
+                raise reply
+
+    def _release_arguments(self, notice: Notice) -> tuple[list[str], list[Any]]:
+        names = self._names.account(notice.account)
+        in_flight = "" if notice.in_flight is None else notice.in_flight
+        return [names.window, names.held], [self._api_id, in_flight, LEASE_MS, *notice.unwanted]
+
+    def _keep_armed(self) -> None:
+        if not self._is_rearming:
+            self._is_rearming = True
+            self._spawn(self._rearm())
+
+    async def _rearm(self) -> None:
+        """Say what is in flight again and again, until nothing is."""
+        while self._holdings.are_in_flight:
+            await asyncio.sleep(REARM_S)
+            self._holdings.doubt_all()
+            self._rouse()
+        self._is_rearming = False
+
+
+def _calls(asks: Sequence[_Ask]) -> list[_Call]:
+    """Group requests by account, in their order; of limits that changed meanwhile, the newest."""
+    calls: dict[str, _Call] = {}
+    for ask in asks:
+        for account, limits in ask.limited:
+            call = calls.setdefault(account, _Call(account, limits))
+            call.limits = limits
+            call.asks.append(ask)
+    return list(calls.values())
+
+
+async def _send(
+    line: Line, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
+) -> list[Any]:
+    """Run a script for several accounts; all of it within `PATIENCE_S`, connecting included."""
+    if not calls:
+        return []
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await line.run_all(script(name), calls, patience_s=PATIENCE_S)
+    except TimeoutError:
+        raise _unavailable() from None
+
+
+def _unavailable() -> QueueUnavailable:
+    return queue_unavailable("Limits cannot be checked now")

@@ -1,0 +1,194 @@
+"""What an account's limits say of a request, and how its caller is told. Pure.
+
+The admission script decides; here its arguments are written and its verdicts are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+from embedpool_shared.accounts import PICO_PER_USD, Limits
+from embedpool_shared.errors import BudgetExceeded, CallerError, RateLimited, RequestExceedsLimit
+
+Header = tuple[bytes, bytes]
+MINUTE_MS: Final = 60_000
+ANYBODYS_GUESS_S: Final = 1.0
+"""When a request that others in parallel keep out may try again: nobody knows when one ends."""
+_REPLY_HEAD: Final = 2
+_REPLY_STEP: Final = 4
+
+
+class Limit(IntEnum):
+    """Which limit a verdict is about, as the script numbers them."""
+
+    REQUESTS = 1
+    TOKENS = 2
+    PARALLEL = 3
+    BUDGET = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one account stands after it let a request in or refused it."""
+
+    account: str
+    limits: Limits
+    verdict: int  # 0: let in; a `Limit`: reached for now; minus a `Limit`: could never let it in
+    wait_ms: int  # until it would be let in; 0: nobody knows
+    requests: int  # counted in the last minute
+    tokens: int
+    requests_reset_ms: int  # until none counts any more
+    tokens_reset_ms: int
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether the account let the request in."""
+        return self.verdict == 0
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether the account keeps a reservation until the request is settled or given back."""
+        return self.is_admitted and reserves(self.limits)
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether the account counts the request until it ends."""
+        return self.is_admitted and self.limits.parallel is not None
+
+    @property
+    def kind(self) -> str:
+        """The account's kind in a caller's words."""
+        return self.account.partition(":")[0]
+
+
+def reserves(limits: Limits) -> bool:
+    """Tell whether an account with these limits reserves what it lets in."""
+    return any(limit is not None for limit in (limits.rpm, limits.tpm, limits.budget_pico_usd))
+
+
+def limit_arguments(limits: Limits) -> list[int | str]:
+    """Write the limits as the script reads them."""
+    wanted = (limits.rpm, limits.tpm, limits.parallel, limits.budget_pico_usd)
+    return ["" if limit is None else limit for limit in wanted]
+
+
+def standings(account: str, limits: Limits, reply: Sequence[Any]) -> list[Standing]:
+    """Read the script's reply about some requests, in their order."""
+    requests_reset_ms, tokens_reset_ms = reply[:_REPLY_HEAD]
+    return [
+        Standing(
+            account,
+            limits,
+            *reply[at : at + _REPLY_STEP],
+            requests_reset_ms=requests_reset_ms,
+            tokens_reset_ms=tokens_reset_ms,
+        )
+        for at in range(_REPLY_HEAD, len(reply), _REPLY_STEP)
+    ]
+
+
+class TooFast(RateLimited):
+    """Carries the headers that say where the caller stands."""
+
+    def __init__(self, message: str, *, retry_after_s: float, headers: list[Header]) -> None:
+        """Say which limit was reached and when another try is worth it."""
+        super().__init__(message, code="rate_limit_exceeded", retry_after_s=retry_after_s)
+        self.headers = headers
+
+
+def refusal(asked: Sequence[Standing], *, tokens: int) -> CallerError | None:
+    """Choose what to tell the caller; None if all accounts let the request in.
+
+    First what no wait can help, then the budget, then the limit that takes longest.
+    """
+    refused = [standing for standing in asked if not standing.is_admitted]
+    if not refused:
+        return None
+    for standing in refused:
+        if standing.verdict < 0:
+            return _exceeds(standing, tokens)
+    for standing in refused:
+        if standing.verdict == Limit.BUDGET:
+            return _used_up(standing)
+    return _too_fast(max(refused, key=_wait_s), asked)
+
+
+def rate_limit_headers(asked: Sequence[Standing]) -> list[Header]:
+    """Write `x-ratelimit-*` for the account with least left; none where nothing is limited."""
+    requests = [
+        (max(0, s.limits.rpm - s.requests), s.limits.rpm, s.requests_reset_ms)
+        for s in asked
+        if s.limits.rpm is not None
+    ]
+    tokens = [
+        (max(0, s.limits.tpm - s.tokens), s.limits.tpm, s.tokens_reset_ms)
+        for s in asked
+        if s.limits.tpm is not None
+    ]
+    headers: list[Header] = []
+    for unit, rows in ((b"requests", requests), (b"tokens", tokens)):
+        if rows:
+            left, limit, reset_ms = min(rows)
+            headers += [
+                (b"x-ratelimit-limit-" + unit, b"%d" % limit),
+                (b"x-ratelimit-remaining-" + unit, b"%d" % left),
+                (b"x-ratelimit-reset-" + unit, duration(reset_ms).encode()),
+            ]
+    return headers
+
+
+def duration(ms: int) -> str:
+    """Write a duration as OpenAI does: `12ms`, `1.5s`, `6m0s`, `1h0m0s`."""
+    if 0 < ms < 1_000:
+        return f"{ms}ms"
+    minutes, rest_ms = divmod(ms, MINUTE_MS)
+    hours, minutes = divmod(minutes, 60)
+    seconds = f"{rest_ms / 1_000:.3f}".rstrip("0").rstrip(".") + "s"
+    if hours:
+        return f"{hours}h{minutes}m{seconds}"
+    return f"{minutes}m{seconds}" if minutes else seconds
+
+
+def _wait_s(standing: Standing) -> float:
+    return standing.wait_ms / 1_000 or ANYBODYS_GUESS_S
+
+
+def _too_fast(standing: Standing, asked: Sequence[Standing]) -> TooFast:
+    wait_s = _wait_s(standing)
+    return TooFast(
+        f"Rate limit exceeded for {standing.kind}: {_bound(standing)}; try again in {wait_s:g} s",
+        retry_after_s=wait_s,
+        headers=rate_limit_headers(asked),
+    )
+
+
+def _used_up(standing: Standing) -> BudgetExceeded:
+    again = f"; it begins anew in {duration(standing.wait_ms)}" if standing.wait_ms else ""
+    return BudgetExceeded(
+        f"Budget used up for {standing.kind}: {_bound(standing)}{again}", code="budget_exceeded"
+    )
+
+
+def _exceeds(standing: Standing, tokens: int) -> RequestExceedsLimit:
+    size = f" of {tokens} tokens" if -standing.verdict == Limit.TOKENS else ""
+    return RequestExceedsLimit(
+        f"This request{size} is more than its {standing.kind} may ever use at once: "
+        f"{_bound(standing)}; send less in one request",
+        code="request_exceeds_limit",
+    )
+
+
+def _bound(standing: Standing) -> str:
+    limits = standing.limits
+    match Limit(abs(standing.verdict)):
+        case Limit.REQUESTS:
+            return f"{limits.rpm} requests per minute"
+        case Limit.TOKENS:
+            return f"{limits.tpm} tokens per minute"
+        case Limit.PARALLEL:
+            return f"{limits.parallel} parallel requests"
+        case Limit.BUDGET:
+            return f"${(limits.budget_pico_usd or 0) / PICO_PER_USD:g}"

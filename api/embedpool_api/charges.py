@@ -1,0 +1,83 @@
+"""What a request is charged to: let in before it is queued, over when it is answered.
+
+A request of a caller without limits, payers or anything to remember costs nothing here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec import structs
+
+from embedpool_api.admission import Admission, Admitted
+from embedpool_api.attribution import NOTHING
+from embedpool_api.callers import ANYBODY
+from embedpool_api.orders import Order
+from embedpool_shared.jobs import Bill
+
+HOLD_BEYOND_DEADLINE_S: Final = 120.0
+"""How long after its deadline a request may still be settled; then its reservations lapse."""
+
+Header = tuple[bytes, bytes]
+_process: Final = secrets.token_hex(6)
+_numbers: Final = itertools.count()
+
+
+@dataclass(slots=True, eq=False)
+class Charge:
+    """One request's bill, and what its limits say about it."""
+
+    bill: Bill | None = None
+    admitted: Admitted | None = None
+
+    def headers(self) -> Sequence[Header]:
+        """Write the `x-ratelimit-*` headers; none for a caller without limits."""
+        return self.admitted.headers() if self.admitted else ()
+
+    def bill_of(self, position: int) -> Bill | None:
+        """The bill that goes with the job at `position`; only the first carries the metadata."""
+        if self.bill is None or position == 0:
+            return self.bill
+        return structs.replace(self.bill, part=position, metadata="")
+
+
+class Charges:
+    """Opens and closes charges."""
+
+    def __init__(self, admission: Admission) -> None:
+        """Ask `admission` for callers with limits."""
+        self._admission = admission
+
+    async def opened(self, order: Order, *, jobs: int, patience_s: float) -> Charge:
+        """Let an order of so many jobs in; raises what `Admission.admit` raises."""
+        caller = order.caller
+        if caller.account == ANYBODY.account and order.attribution is NOTHING and jobs == 1:
+            return Charge()
+        request = f"{_process}{next(_numbers):x}"
+        admitted = None
+        if caller.limited:
+            tokens = order.tokens() if order.needs_tokens else 0
+            admitted = await self._admission.admit(
+                caller.limited,
+                tokens=tokens,
+                cost_pico_usd=tokens * order.price_per_token_pico_usd,
+                hold_s=patience_s + HOLD_BEYOND_DEADLINE_S,
+                request=request,
+            )
+        reserved = list(admitted.reserved) if admitted else []
+        accounts, metadata = order.attribution
+        bill = Bill(request, jobs, list(accounts), reserved, order.call_id, metadata)
+        return Charge(bill, admitted)
+
+    def closed(self, charge: Charge, *, never_queued: bool = False) -> None:
+        """The request is over; where it never reached the queue, nothing of it counts."""
+        if charge.admitted is None:
+            return
+        if never_queued:
+            self._admission.give_back(charge.admitted)
+        else:
+            self._admission.ended(charge.admitted)

@@ -1,0 +1,136 @@
+"""What can be said after `embedpool key`. Pure."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+DEFAULT_URL: Final = "http://127.0.0.1:4000"
+EPILOG: Final = """\
+The pool must be running; it is asked with its master key, from EMBEDPOOL_MASTER_KEY,
+LITELLM_MASTER_KEY or --master-key-file. `embedpool key <action> --help` tells more.
+"""
+NAME_HELP: Final = "its alias, its id, or the key itself; - reads that from standard input"
+
+
+def add_key_actions(key: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+    """Add create, list, info, revoke and rotate to the command `key`."""
+    key.epilog = EPILOG
+    key.formatter_class = argparse.RawDescriptionHelpFormatter
+    actions = key.add_subparsers(dest="action", required=True, metavar="action")
+    create = _action(actions, "create", "make a virtual key and show it, once", environ)
+    _add_limits(create)
+    _add_quiet(create)
+    listing = _action(actions, "list", "show every virtual key", environ)
+    listing.add_argument("--team", metavar="ID", help="only this team's keys")
+    listing.add_argument("--user", metavar="ID", help="only this user's keys")
+    _add_name(_action(actions, "info", "show one virtual key", environ))
+    revoke = _action(actions, "revoke", "delete a virtual key, for good", environ)
+    _add_name(revoke)
+    revoke.add_argument("--yes", action="store_true", help="do not ask")
+    rotate = _action(
+        actions, "rotate", "replace a virtual key's secret; limits and spend stay", environ
+    )
+    _add_name(rotate)
+    _add_quiet(rotate)
+
+
+def _action(
+    actions: Any, name: str, summary: str, environ: Mapping[str, str]
+) -> argparse.ArgumentParser:
+    action: argparse.ArgumentParser = actions.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
+    )
+    action.add_argument(
+        "--url",
+        type=_url,
+        # A default that is text goes through `type` as well.
+        default=environ.get("EMBEDPOOL_URL") or DEFAULT_URL,
+        help=f"where the pool is (EMBEDPOOL_URL, else {DEFAULT_URL})",
+    )
+    action.add_argument(
+        "--master-key-file",
+        metavar="FILE",
+        help="holds the master key; without it EMBEDPOOL_MASTER_KEY or LITELLM_MASTER_KEY does",
+    )
+    action.add_argument("--json", action="store_true", help="print the pool's answer as JSON")
+    return action
+
+
+def _add_name(action: argparse.ArgumentParser) -> None:
+    action.add_argument("name", metavar="KEY", help=NAME_HELP)
+
+
+def _add_quiet(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--quiet", action="store_true", help="print the key and nothing else")
+
+
+def _add_limits(create: argparse.ArgumentParser) -> None:
+    flags: tuple[tuple[str, str, Any, str], ...] = (
+        ("--alias", "NAME", str, "what to call it"),
+        ("--models", "A,B", _names, "the models it may use, also patterns with * (all)"),
+        ("--team", "ID", str, "the team it belongs to, whose limits bound it too"),
+        ("--user", "ID", str, "the user it belongs to, whose limits bound it too"),
+        ("--rpm", "N", _count, "requests a minute"),
+        ("--tpm", "N", _count, "tokens a minute"),
+        ("--parallel", "N", _count, "requests at the same time"),
+        ("--budget", "USD", _amount, "dollars it may spend"),
+        ("--budget-duration", "TIME", str, "when that begins anew: 30d, 1mo … (never)"),
+        ("--expires", "TIME", str, "how long it is good for: 30d, 12h … (for ever)"),
+        ("--tags", "A,B", _names, "under which its spend is counted as well"),
+        ("--metadata", "JSON", _object, "an object that is kept with it"),
+    )
+    for flag, metavar, kind, text in flags:
+        create.add_argument(flag, metavar=metavar, type=kind, help=text)
+    create.add_argument(
+        "--class",
+        dest="default_class",
+        choices=("interactive", "bulk"),
+        help="how its requests wait unless they say so themselves (interactive)",
+    )
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        is_url = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or not text.isascii() or " " in text:
+        raise argparse.ArgumentTypeError("should be an address like http://host:4000")
+    if "@" in text or "?" in text or "#" in text:
+        raise argparse.ArgumentTypeError("should be a bare address: no user, no ? and no #")
+    return text.rstrip("/")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"should be a whole number, not {text!r}")
+    return int(text)
+
+
+def _amount(text: str) -> float:
+    try:
+        amount = float(text.removeprefix("$"))
+    except ValueError:
+        amount = -1.0
+    if not 0 <= amount < float("inf"):
+        raise argparse.ArgumentTypeError(f"should be an amount like 2.50, not {text!r}")
+    return amount
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError('should be a JSON object like {"project": "search"}')
+    return value

@@ -1,0 +1,307 @@
+"""The scripts of an account against the rules in plain Python, over every interleaving found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from embedpool_shared.accounts import Limits
+from integration.account_by_hand import Account, Settled, Verdict, Wish
+from support.valkey import RedisServer
+
+if TYPE_CHECKING:
+    import redis
+
+MINUTE_MS: Final = 60_001
+LEASE_MS: Final = 15_000
+PERIOD_S: Final = 100
+APIS: Final = ("a1", "a2", "a3")
+
+
+@dataclass
+class Promise:
+    """A reservation as the rules see it."""
+
+    tokens: int
+    cost: int
+    second: int
+    lapses_at: int
+    left: int | None = None
+    used: int = 0
+
+
+@dataclass
+class Rules:
+    """What an account must do, without a thought of how."""
+
+    limits: Limits
+    now: int
+    reset_at: int
+    until: dict[int, int] = field(default_factory=dict)  # second → ms it counts until
+    requests: Counter[int] = field(default_factory=Counter)  # by second
+    tokens: Counter[int] = field(default_factory=Counter)
+    promises: dict[str, Promise] = field(default_factory=dict)
+    leases: dict[str, tuple[int, int]] = field(default_factory=dict)
+    cost: int = 0
+    period_cost: int = 0
+
+    def look(self) -> None:
+        for second in [s for s, until in self.until.items() if until <= self.now]:
+            del self.until[second], self.requests[second], self.tokens[second]
+        for name in [n for n, it in self.promises.items() if it.lapses_at <= self.now]:
+            del self.promises[name]
+        self.leases = {a: it for a, it in self.leases.items() if it[1] > self.now}
+
+    def begin_period(self) -> None:
+        if self.now // 1_000 >= self.reset_at:
+            self.period_cost = 0
+            while self.now // 1_000 >= self.reset_at:
+                self.reset_at += PERIOD_S
+
+    @property
+    def reserved(self) -> int:
+        return sum(it.cost for it in self.promises.values())
+
+    def admit(self, wishes: list[Wish], api: str, in_flight: int) -> list[tuple[int, int]]:
+        self.look()
+        if self.limits.budget_pico_usd is not None:
+            self.begin_period()
+        self.leases.pop(api, None)
+        said = []
+        for wish in wishes:
+            verdict, wait = self.verdict(wish, in_flight)
+            said.append((verdict, wait))
+            if verdict == 0:
+                in_flight += 1
+                self.count_in(wish)
+        if self.limits.parallel is not None and in_flight:
+            self.leases[api] = (in_flight, self.now + LEASE_MS)
+        return said
+
+    def verdict(self, wish: Wish, in_flight: int) -> tuple[int, int]:
+        limits, others = self.limits, sum(count for count, _ in self.leases.values())
+        rows = [
+            (1, limits.rpm, sum(self.requests.values()), 1, self.requests),
+            (2, limits.tpm, sum(self.tokens.values()), wish.tokens, self.tokens),
+            (3, limits.parallel, others + in_flight, 1, None),
+            (4, limits.budget_pico_usd, self.period_cost + self.reserved, wish.cost, None),
+        ]
+        for number, limit, _, need, _ in rows:
+            if limit is not None and need > limit:
+                return -number, 0
+        reached = [
+            (number, self.wait(number, by_second, used + need - limit))
+            for number, limit, used, need, by_second in rows
+            if limit is not None and used + need > limit
+        ]
+        if reached and reached[-1][0] == 4:
+            return reached[-1]
+        return max(reached, key=lambda it: (it[1], -it[0]), default=(0, 0))
+
+    def wait(self, number: int, by_second: Counter[int] | None, excess: int) -> int:
+        if number == 4:
+            return self.reset_at * 1_000 - self.now
+        if by_second is None:
+            return 0
+        for second, until in sorted(self.until.items()):
+            excess -= by_second[second]
+            if excess <= 0:
+                return until - self.now
+        raise AssertionError("whatever fits an empty minute fits in time")
+
+    def count_in(self, wish: Wish) -> None:
+        limits, second = self.limits, self.now // 1_000
+        if limits.rpm is not None or limits.tpm is not None:
+            self.until[second] = self.now + MINUTE_MS
+            self.requests[second] += 1
+            self.tokens[second] += wish.tokens
+        if (limits.rpm, limits.tpm, limits.budget_pico_usd) != (None, None, None):
+            self.promises[wish.request] = Promise(
+                wish.tokens, wish.cost, second, self.now + wish.hold_ms
+            )
+
+    def settle(self, one: Settled) -> None:
+        self.begin_period()
+        self.cost += one.cost
+        self.period_cost += one.cost
+        promise = self.promises.get(one.request)
+        if promise is None:
+            return
+        promise.cost = max(0, promise.cost - one.cost)
+        promise.used += one.used
+        promise.left = (one.jobs if promise.left is None else promise.left) - one.ended
+        if promise.left <= 0:
+            del self.promises[one.request]
+            if promise.second in self.until:
+                corrected = self.tokens[promise.second] + promise.used - promise.tokens
+                self.tokens[promise.second] = max(0, corrected)
+
+    def release(self, request: str) -> None:
+        promise = self.promises.pop(request, None)
+        if promise is not None and promise.second in self.until:
+            self.requests[promise.second] -= 1
+            self.tokens[promise.second] = max(0, self.tokens[promise.second] - promise.tokens)
+
+
+LIMITS: Final = st.builds(
+    Limits,
+    rpm=st.none() | st.integers(1, 8),
+    tpm=st.none() | st.integers(1, 40),
+    parallel=st.none() | st.integers(1, 4),
+    budget_pico_usd=st.none() | st.integers(1, 60),
+)
+WISHES: Final = st.lists(
+    st.tuples(
+        st.integers(0, 15) | st.just(41), st.integers(0, 12), st.sampled_from([40_000, 180_000])
+    ),
+    min_size=1,
+    max_size=4,
+)
+PAUSES: Final = st.integers(0, 1_500) | st.sampled_from([15_000, 30_000, 59_000, 60_001, 90_000])
+
+
+class Interleavings(RuleBasedStateMachine):
+    """Some api processes and a roll-up at work on one account."""
+
+    client: redis.Redis
+
+    @initialize(limits=LIMITS, starts_at=st.integers(0, 999))
+    def begin(self, limits: Limits, starts_at: int) -> None:
+        self.client.flushall()
+        self.account = Account(self.client, now_ms=1_800_000_000_000 + starts_at)
+        self.rules = Rules(limits, self.account.now_ms, 1_800_000_000 + PERIOD_S)
+        self.client.hset(
+            self.account.names.account,
+            mapping={"every": PERIOD_S, "reset_at": self.rules.reset_at},
+        )
+        self.in_flight = dict.fromkeys(APIS, 0)
+        self.open: dict[str, tuple[Wish, int]] = {}  # request → and its jobs not ended yet
+        self.times: dict[str, int] = {}
+        self.count = 0
+
+    @rule(ms=PAUSES)
+    def wait(self, ms: int) -> None:
+        self.account.now_ms += ms
+        self.rules.now += ms
+
+    @rule(api=st.sampled_from(APIS), asked=WISHES, jobs=st.integers(1, 3))
+    def admit(self, api: str, asked: list[tuple[int, int, int]], jobs: int) -> None:
+        wishes = []
+        for wanted in asked:
+            self.count += 1
+            wishes.append(Wish(f"r{self.count}", *wanted))
+
+        expected = self.rules.admit(wishes, api, self.in_flight[api])
+        said = self.account.admit(
+            self.rules.limits, *wishes, api=api, in_flight=self.in_flight[api]
+        )
+
+        assert [(one.verdict, one.wait_ms) for one in said] == expected
+        for wish, one in zip(wishes, said, strict=True):
+            if one.verdict == 0:
+                self.in_flight[api] += 1
+                self.open[wish.request] = (wish, jobs)
+                self.times[wish.request] = self.account.now_ms
+        self.check_sums(said)
+
+    def check_sums(self, said: list[Verdict]) -> None:
+        if self.rules.limits.rpm is not None or self.rules.limits.tpm is not None:
+            assert said[-1].requests == sum(self.rules.requests.values())
+            assert said[-1].tokens == sum(self.rules.tokens.values())
+
+    @rule(pause=st.integers(1_000, 30_000))
+    def spread_requests_over_a_minute(self, pause: int) -> None:
+        for _ in range(3):
+            self.admit("a1", [(1, 1, 180_000)], 1)
+            self.wait(pause)
+        self.wait(60_000 - 2 * pause + 1)
+        self.admit("a2", [(41, 1, 180_000)], 1)
+        self.admit("a3", [(1, 1, 180_000)], 1)
+
+    @precondition(lambda self: self.open)
+    @rule(draw=st.data(), used=st.integers(0, 20), share=st.integers(0, 12))
+    def settle(self, draw: Any, used: int, share: int) -> None:
+        request = draw.draw(st.sampled_from(sorted(self.open)))
+        wish, left = self.open[request]
+        ended = draw.draw(st.integers(1, left))
+        one = Settled(request, ended, left if request in self.open else 1, used)
+        promise = self.rules.promises.get(request)
+        one.cost = min(share, promise.cost if promise else 0)
+        self.rules.look()
+        self.rules.settle(one)
+
+        assert self.account.apply(one, cost=one.cost) == 1
+
+        if ended == left:
+            del self.open[request]
+        else:
+            self.open[request] = (wish, left - ended)
+
+    @precondition(lambda self: self.open)
+    @rule(draw=st.data(), times=st.integers(1, 2))
+    def release(self, draw: Any, times: int) -> None:
+        request = draw.draw(st.sampled_from(sorted(self.open)))
+        is_known = request in self.rules.promises
+        for _ in range(times):
+            self.account.release(request)
+        self.rules.release(request)
+        del self.open[request]
+        if is_known:
+            self.times.pop(request)
+
+    @rule(api=st.sampled_from(APIS), count=st.integers(0, 4))
+    def end(self, api: str, count: int) -> None:
+        self.in_flight[api] = max(0, self.in_flight[api] - count)
+        self.account.release(api=api, in_flight=self.in_flight[api])
+        self.rules.leases.pop(api, None)
+        if self.in_flight[api]:
+            self.rules.leases[api] = (self.in_flight[api], self.account.now_ms + LEASE_MS)
+
+    @invariant()
+    def no_sliding_minute_holds_more_than_the_limit(self) -> None:
+        rpm = self.rules.limits.rpm
+        times = sorted(self.times.values())
+        if rpm is not None and len(times) > rpm:
+            assert all(
+                later - first >= 60_000 for first, later in zip(times, times[rpm:], strict=False)
+            )
+
+    @invariant()
+    def no_budget_is_exceeded(self) -> None:
+        found = self.account.hash()
+        budget = self.rules.limits.budget_pico_usd
+        assert int(found.get("cost", 0)) == self.rules.cost
+        assert int(found.get("period_cost", 0)) == self.rules.period_cost
+        if budget is not None:
+            assert self.rules.period_cost + self.account.reserved_cost <= budget
+
+    def teardown(self) -> None:
+        if not hasattr(self, "account"):
+            return
+        self.account.now_ms += 200_000
+        for api in APIS:
+            self.account.release(api=api, in_flight=0)
+        self.account.admit(Limits(rpm=1), Wish("never", 2), Wish("last"))
+        self.account.release("last", "never")
+        assert not self.account.leftovers()
+
+
+def test_an_account_keeps_its_rules_in_whatever_order_things_happen(valkey: RedisServer) -> None:
+    with valkey.client() as client:
+        machine = type("Machine", (Interleavings,), {"client": client})
+
+        run_state_machine_as_test(
+            machine, settings=settings(max_examples=100, stateful_step_count=50)
+        )

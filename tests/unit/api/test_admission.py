@@ -1,0 +1,306 @@
+"""What the admission asks Redis, when, and what becomes of requests when Redis does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from embedpool_api.admission import LEASE_MS, REARM_S, Admission, Admitted
+from embedpool_shared.accounts import Limits
+from embedpool_shared.errors import QueueUnavailable, RateLimited
+from embedpool_shared.names import Names
+from embedpool_shared.redis import RedisRefused
+from support.fake_line import FakeLine, Told
+from support.virtual_time import in_virtual_time
+
+KEY = (("key:k", Limits(rpm=9, tpm=900)),)
+PARALLEL = (("key:k", Limits(parallel=9)),)
+STEP = 4  # arguments of one request, after seven of the account
+
+
+class Hall:
+    """An admission whose Redis lets everybody in, unless the test says otherwise."""
+
+    def __init__(self) -> None:
+        self.line = FakeLine(self._answer)
+        self.roles: list[str] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self.verdicts: dict[str, tuple[int, int]] = {}  # by account: verdict and wait
+        self.says: Callable[[Told], Any] | None = None
+        self.admission = Admission(self._line, Names(), api_id="a1", spawn=self._spawn)
+        self._count = 0
+
+    def _line(self, role: str) -> Any:
+        self.roles.append(role)
+        return self.line
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self.tasks.append(asyncio.get_running_loop().create_task(work))
+
+    def _answer(self, told: Told) -> Any:
+        if self.says is not None:
+            return self.says(told)
+        if told.what != "admit":
+            return 0
+        account = told.keys[0].partition("acct:")[2].rstrip("}")
+        verdict = self.verdicts.get(account, (0, 0))
+        asked = (len(told.arguments) - 7) // STEP
+        return [0, 0, *[value for _ in range(asked) for value in (*verdict, 1, 1)]]
+
+    async def admit(self, limited: Any = KEY, *, tokens: int = 5) -> Admitted:
+        self._count += 1
+        return await self.admission.admit(
+            limited, tokens=tokens, cost_pico_usd=7, hold_s=180.0, request=f"r{self._count}"
+        )
+
+    def asked(self) -> list[list[Any]]:
+        """The requests of each admit call."""
+        return [told.arguments[7::STEP] for told in self.line.told_of("admit")]
+
+    def released(self) -> list[tuple[Any, list[Any]]]:
+        """The number in flight and the requests of each release call."""
+        calls = self.line.told_of("release")
+        return [(told.arguments[1], told.arguments[3:]) for told in calls]
+
+
+def in_a_hall(act: Callable[[Hall], Awaitable[None]]) -> Hall:
+    """Run `act` in virtual time, and what the admission does until ten minutes later."""
+
+    async def run() -> Hall:
+        hall = Hall()
+        try:
+            await act(hall)
+            await asyncio.sleep(600.0)
+        finally:
+            for task in hall.tasks:
+                task.cancel()
+            ended = await asyncio.gather(*hall.tasks, return_exceptions=True)
+        assert not [it for it in ended if isinstance(it, Exception)]
+        return hall
+
+    return in_virtual_time(run())
+
+
+def test_who_has_no_limits_costs_nothing() -> None:
+    async def act(hall: Hall) -> None:
+        admitted = await hall.admit(())
+        assert (admitted.reserved, admitted.headers()) == ((), [])
+        hall.admission.ended(admitted)
+        hall.admission.give_back(admitted)
+
+    hall = in_a_hall(act)
+
+    assert hall.roles == []
+    assert hall.tasks == []
+
+
+def test_a_request_is_put_to_its_account_with_its_limits() -> None:
+    async def act(hall: Hall) -> None:
+        await hall.admit((("key:k", Limits(rpm=3, budget_pico_usd=20)),), tokens=12)
+
+    hall = in_a_hall(act)
+
+    names = Names().account("key:k")
+    (told,) = hall.line.told
+    assert hall.roles == ["admission"]
+    assert told.keys == [names.account, names.window, names.held]
+    assert told.arguments == [3, "", "", 20, "a1", 0, LEASE_MS, "r1", 12, 7, 180_000]
+
+
+def test_all_requests_of_a_tick_share_a_call() -> None:
+    async def act(hall: Hall) -> None:
+        await asyncio.gather(*(hall.admit() for _ in range(3)))
+
+    assert in_a_hall(act).asked() == [["r1", "r2", "r3"]]
+
+
+def test_more_than_a_call_may_hold_makes_the_next() -> None:
+    async def act(hall: Hall) -> None:
+        await asyncio.gather(*(hall.admit() for _ in range(300)))
+
+    assert [len(asked) for asked in in_a_hall(act).asked()] == [256, 44]
+
+
+def test_of_limits_that_changed_within_a_tick_the_newest_hold() -> None:
+    async def act(hall: Hall) -> None:
+        before, after = (("key:k", Limits(rpm=3)),), (("key:k", Limits(rpm=5)),)
+        await asyncio.gather(hall.admit(before), hall.admit(after))
+
+    (told,) = in_a_hall(act).line.told_of("admit")
+    assert told.arguments[0] == 5
+
+
+def test_the_accounts_that_reserved_are_named() -> None:
+    async def act(hall: Hall) -> None:
+        admitted = await hall.admit((*KEY, ("team:t", Limits(parallel=1)), ("user:u", KEY[0][1])))
+        assert admitted.reserved == ("key:k", "user:u")
+        hall.admission.ended(admitted)
+
+    in_a_hall(act)
+
+
+def test_an_end_says_nothing_where_parallel_requests_are_not_limited() -> None:
+    async def act(hall: Hall) -> None:
+        hall.admission.ended(await hall.admit())
+
+    assert in_a_hall(act).released() == []
+
+
+def test_an_end_is_told_once_where_they_are() -> None:
+    async def act(hall: Hall) -> None:
+        one, _ = await asyncio.gather(hall.admit(PARALLEL), hall.admit(PARALLEL))
+        hall.admission.ended(one)
+        hall.admission.ended(one)
+        await asyncio.sleep(1.0)
+        assert hall.released() == [(1, [])]
+
+    in_a_hall(act)
+
+
+def test_ends_that_meet_the_next_request_need_no_call_of_their_own() -> None:
+    async def act(hall: Hall) -> None:
+        hall.admission.ended(await hall.admit(PARALLEL))
+        await hall.admit(PARALLEL)
+        assert [told.arguments[5] for told in hall.line.told_of("admit")] == [0, 0]
+        assert hall.released() == []
+
+    in_a_hall(act)
+
+
+def test_requests_in_flight_are_said_again_only_while_there_are_any() -> None:
+    async def act(hall: Hall) -> None:
+        admitted = await hall.admit(PARALLEL)
+        await asyncio.sleep(2.5 * REARM_S)
+        hall.admission.ended(admitted)
+
+    hall = in_a_hall(act)
+
+    assert hall.released() == [(1, []), (1, []), (0, [])]
+
+
+def test_leases_are_armed_again_for_who_comes_after_a_pause() -> None:
+    async def act(hall: Hall) -> None:
+        hall.admission.ended(await hall.admit(PARALLEL))
+        await asyncio.sleep(10 * REARM_S)
+        admitted = await hall.admit(PARALLEL)
+        await asyncio.sleep(1.5 * REARM_S)
+        hall.admission.ended(admitted)
+
+    assert in_a_hall(act).released() == [(0, []), (1, []), (0, [])]
+
+
+def test_a_refusal_by_one_account_releases_the_others() -> None:
+    async def act(hall: Hall) -> None:
+        hall.verdicts["team:t"] = (1, 2_500)
+        with pytest.raises(RateLimited, match="for team") as refused:
+            await hall.admit((*KEY, ("team:t", Limits(rpm=1))))
+        assert refused.value.retry_after_s == 2.5
+
+    hall = in_a_hall(act)
+
+    assert hall.released() == [("", ["r1"])]
+    assert "key:k" in hall.line.told_of("release")[0].keys[0]
+
+
+def test_a_caller_who_leaves_while_redis_thinks_is_given_back() -> None:
+    async def act(hall: Hall) -> None:
+        hall.line.takes_s = 0.5
+        asking = asyncio.ensure_future(hall.admit())
+        await asyncio.sleep(0.1)
+        asking.cancel()
+
+    assert in_a_hall(act).released() == [("", ["r1"])]
+
+
+def test_a_caller_who_leaves_as_the_verdict_comes_is_given_back() -> None:
+    async def act(hall: Hall) -> None:
+        def leave_at_once(told: Told) -> Any:
+            hall.says = None
+            # Runs when the verdict is there, and before the caller has seen it.
+            asyncio.get_running_loop().call_soon(asking.cancel)
+            return [0, 0, 0, 0, 1, 1]
+
+        hall.says = leave_at_once
+        asking = asyncio.ensure_future(hall.admit())
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    assert in_a_hall(act).released() == [("", ["r1"])]
+
+
+def test_a_caller_who_leaves_before_anything_was_sent_is_not_asked_for() -> None:
+    async def act(hall: Hall) -> None:
+        asking = asyncio.ensure_future(hall.admit())
+        await asyncio.sleep(0)
+        asking.cancel()
+
+    assert in_a_hall(act).line.told == []
+
+
+def test_whoever_asks_while_redis_is_silent_is_told_within_a_second() -> None:
+    async def act(hall: Hall) -> None:
+        hall.line.takes_s = 100.0
+        loop = asyncio.get_running_loop()
+
+        async def ask_at(at: float) -> float:
+            await asyncio.sleep(at)
+            asked_at = loop.time()
+            with pytest.raises(QueueUnavailable) as told:
+                await hall.admit()
+            assert told.value.code == "queue_unavailable"
+            assert told.value.retry_after_s == 1.0
+            return loop.time() - asked_at
+
+        waits = await asyncio.gather(*(ask_at(0.05 * n) for n in range(60)))
+        assert max(waits) < 1.0
+
+    in_a_hall(act)
+
+
+def test_what_a_lost_reply_may_have_granted_is_given_back_once_redis_answers() -> None:
+    async def act(hall: Hall) -> None:
+        hall.line.loses_replies = 1
+        with pytest.raises(QueueUnavailable):
+            await hall.admit((("key:k", Limits(rpm=9, parallel=9)),))
+        hall.line.is_away = True
+        await asyncio.sleep(5.0)
+        hall.line.is_away = False
+
+    assert in_a_hall(act).released() == [(0, ["r1"])]
+
+
+def test_a_release_whose_reply_was_lost_is_repeated() -> None:
+    async def act(hall: Hall) -> None:
+        admitted = await hall.admit()
+        hall.line.loses_replies = 1
+        hall.admission.give_back(admitted)
+
+    assert in_a_hall(act).released() == [("", ["r1"]), ("", ["r1"])]
+
+
+def test_a_release_that_redis_refuses_is_left_to_lapse() -> None:
+    async def act(hall: Hall) -> None:
+        admitted = await hall.admit()
+        hall.says = lambda _: RedisRefused("no permission")
+        hall.admission.give_back(admitted)
+
+    assert in_a_hall(act).released() == [("", ["r1"])]
+
+
+def test_a_call_that_redis_refuses_fails_its_requests_only() -> None:
+    async def act(hall: Hall) -> None:
+        team = (("team:t", Limits(rpm=1)),)
+        hall.says = lambda told: (
+            RedisRefused("out of memory") if "team:t" in told.keys[0] else [0, 0, 0, 0, 1, 1]
+        )
+        alone, shared = await asyncio.gather(
+            hall.admit(KEY), hall.admit(team), return_exceptions=True
+        )
+        assert isinstance(alone, Admitted)
+        assert isinstance(shared, QueueUnavailable)
+        assert not isinstance(shared, RedisRefused)
+
+    in_a_hall(act)

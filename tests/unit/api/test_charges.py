@@ -1,0 +1,157 @@
+"""A request is let in before it is queued, and over when it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from embedpool_api.admission import Admitted
+from embedpool_api.attribution import NOTHING, Attribution
+from embedpool_api.callers import MASTER, Caller
+from embedpool_api.charges import HOLD_BEYOND_DEADLINE_S, Charge, Charges
+from embedpool_api.orders import Order
+from embedpool_shared.accounts import Limits
+from embedpool_shared.errors import RateLimited
+from unit.api.cards import found
+from unit.api.test_orders import order_of
+
+TIGHT = Limits(tpm=100, rpm=1)
+
+
+class FakeAdmission:
+    """Lets everybody in, or nobody, and remembers."""
+
+    def __init__(self, refusal: Exception | None = None) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.ends: list[Admitted] = []
+        self.given_back: list[Admitted] = []
+        self._refusal = refusal
+
+    async def admit(self, limited: Sequence[tuple[str, Limits]], **asked: Any) -> Admitted:
+        self.asked.append({"limited": limited, **asked})
+        if self._refusal:
+            raise self._refusal
+        return Admitted(asked["request"])
+
+    def ended(self, admitted: Admitted) -> None:
+        self.ends.append(admitted)
+
+    def give_back(self, admitted: Admitted) -> None:
+        self.given_back.append(admitted)
+
+
+def opened(admission: FakeAdmission, order: Order, *, jobs: int = 1) -> Charge:
+    any_admission: Any = admission
+    return asyncio.run(Charges(any_admission).opened(order, jobs=jobs, patience_s=60.0))
+
+
+def test_an_open_callers_plain_request_has_no_bill() -> None:
+    admission = FakeAdmission()
+
+    assert opened(admission, order_of("a")).bill is None
+    assert admission.asked == []
+
+
+def test_a_request_of_several_jobs_has_a_bill_so_that_it_counts_once() -> None:
+    bill = opened(FakeAdmission(), order_of("a"), jobs=3).bill
+
+    assert bill is not None
+    assert bill.jobs == 3
+
+
+def test_a_caller_without_limits_is_let_in_without_asking() -> None:
+    admission = FakeAdmission()
+
+    charge = opened(admission, order_of("a", caller=MASTER))
+
+    assert charge.bill is not None
+    assert (charge.bill.call_id, charge.bill.reserved) == ("req_1", [])
+    assert admission.asked == []
+    assert list(charge.headers()) == []
+
+
+def test_two_requests_never_share_a_reservation_even_under_one_id_of_the_callers() -> None:
+    order = order_of("a", caller=MASTER)
+    first, second = (opened(FakeAdmission(), order).bill for _ in range(2))
+
+    assert first is not None
+    assert second is not None
+    assert first.request != second.request
+
+
+def test_limits_are_asked_with_the_tokens_their_price_and_the_deadline() -> None:
+    admission = FakeAdmission()
+    order = order_of("a", counts=[50], limits=TIGHT, resolved=found(price_per_token_pico_usd=20))
+
+    opened(admission, order)
+
+    (asked,) = admission.asked
+    assert asked["limited"] == (("key:a", TIGHT),)
+    assert (asked["tokens"], asked["cost_pico_usd"]) == (50, 1_000)
+    assert asked["hold_s"] == 60.0 + HOLD_BEYOND_DEADLINE_S
+
+
+def test_limits_on_requests_alone_are_asked_without_tokens() -> None:
+    admission = FakeAdmission()
+
+    opened(admission, order_of("a", limits=Limits(rpm=1)))
+
+    assert admission.asked[0]["tokens"] == 0
+
+
+def test_a_refusal_is_the_callers() -> None:
+    with pytest.raises(RateLimited):
+        opened(FakeAdmission(RateLimited("too fast")), order_of("a", limits=TIGHT))
+
+
+def test_the_accounts_charged_and_what_is_remembered_are_on_the_bill() -> None:
+    attribution = Attribution(("team:t", "tag:x"), '{"a":1}')
+
+    bill = opened(FakeAdmission(), order_of("a", attribution=attribution)).bill
+
+    assert bill is not None
+    assert bill.accounts == ["team:t", "tag:x"]
+    assert bill.metadata == '{"a":1}'
+
+
+def test_only_the_first_part_carries_the_metadata() -> None:
+    order = order_of("a", attribution=Attribution((), '{"a":1}'))
+    charge = opened(FakeAdmission(), order, jobs=2)
+
+    first, second = charge.bill_of(0), charge.bill_of(1)
+
+    assert first is not None
+    assert second is not None
+    assert (first.part, first.metadata) == (0, '{"a":1}')
+    assert (second.part, second.metadata) == (1, "")
+    assert first.request == second.request
+
+
+@pytest.mark.parametrize("never_queued", [False, True])
+def test_a_request_that_never_reached_the_queue_counts_nowhere(never_queued: bool) -> None:
+    admission: Any = FakeAdmission()
+    charges = Charges(admission)
+    charge = opened(admission, order_of("a", limits=TIGHT))
+
+    charges.closed(charge, never_queued=never_queued)
+
+    assert (len(admission.given_back), len(admission.ends)) == ((1, 0) if never_queued else (0, 1))
+
+
+def test_what_nobody_admitted_need_not_be_closed() -> None:
+    admission: Any = FakeAdmission()
+
+    Charges(admission).closed(opened(admission, order_of("a", attribution=NOTHING)))
+
+    assert (admission.given_back, admission.ends) == ([], [])
+
+
+def test_a_key_without_limits_but_with_payers_is_billed() -> None:
+    caller = Caller(account="key:k", payers=("team:t",))
+
+    bill = opened(FakeAdmission(), order_of("a", caller=caller)).bill
+
+    assert bill is not None

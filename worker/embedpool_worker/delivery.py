@@ -1,0 +1,173 @@
+"""Brings what a call came to home: vectors, bills and errors to the jobs it was made for.
+
+Invariants:
+- Vector i goes to item i; a job ends when its last item has its vector, or at its first error.
+- Who joined a call under way gets what its input gets, and pays nothing; a call that only ran out
+  of its own time ends nobody who can wait longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from embedpool_shared.errors import (
+    DeadlineExceeded,
+    EmbedPoolError,
+    InputRefused,
+    ProviderError,
+    WrongAnswer,
+)
+from embedpool_shared.jobs import CallTrace, Input
+from embedpool_worker.accounting import ItemTokens, item_tokens
+from embedpool_worker.bisecting import Part
+from embedpool_worker.calls import Batch, Made
+from embedpool_worker.commit import Committer
+from embedpool_worker.endings import Ending, answered, failed, late
+from embedpool_worker.flights import Flight
+from embedpool_worker.held import HeldJob, Item, input_size_bytes, requests_in
+from embedpool_worker.providers.failures import is_about_every_input
+from embedpool_worker.storing import Storing, may_be_kept
+from embedpool_worker.verdicts import for_caller
+
+DEADLINE_GRAIN_S: Final = 0.01
+"""uvloop's timers count milliseconds: a call cut off at its deadline may end a little before it."""
+
+
+@dataclass(slots=True, eq=False)
+class Sending:
+    """One batch on its way, whole or in parts."""
+
+    batch: Batch
+    flight: Flight
+    calls: list[Part]  # the whole first
+    again: list[Item] = field(default_factory=list)  # joined, and may wait longer than the batch
+
+
+class Delivery:
+    """Ends the jobs of one lane."""
+
+    def __init__(self, committer: Committer, storing: Storing | None = None) -> None:
+        """Hand every ending to `committer`, and every fresh vector to `storing`."""
+        self._committer = committer
+        self._storing = storing
+
+    def fail(self, jobs: Iterable[HeldJob], error: EmbedPoolError) -> None:
+        """End jobs with an error; what was paid for them so far is waste."""
+        self._committer.end([failed(job, error) for job in jobs if not job.has_ended])
+
+    def answer_from_cache(self, job: HeldJob, *, model: str) -> None:
+        """End a job whose vectors were all known: no provider was asked."""
+        dims = len(job.vectors[0] or b"") // 4
+        trace = CallTrace(
+            model, provider="", deployment="", items=job.cached_items, requests=1, tries=0,
+            provider_ms=0.0,
+        )  # fmt: skip
+        now = asyncio.get_running_loop().time()
+        self._committer.end([_answered(job, dims, trace, began_at=now)])
+
+    def share_out(self, sending: Sending, part: Part, made: Made) -> None:
+        """Give each item of an answered call its vector, and end the jobs that have all theirs."""
+        joined, their_places = sending.flight.landed(part.inputs)
+        items, where = [*part.items, *joined], [*part.where, *their_places]
+        trace = _trace(items, made)
+        endings: list[Ending] = []
+        counted = _counted(items, part.inputs, where, made)
+        for item, place, count in zip(items, where, counted, strict=True):
+            job = item.job
+            if job.has_ended:
+                if count.paid:
+                    self._committer.waste(late(job, trace.provider, count.paid))
+                continue
+            job.vectors[item.position] = made.answer.vectors[place]
+            job.missing -= 1
+            job.used_tokens += count.used
+            job.paid_tokens += count.paid
+            if job.missing == 0:
+                endings.append(_answered(job, made.answer.dims, trace, began_at=made.began_at))
+        self._committer.end(endings)
+        if self._storing is not None:
+            used = {place: count.used for place, count in zip(where, counted, strict=True)}
+            self._storing.keep(
+                sending.batch.merge,
+                sending.batch.deployments,
+                may_be_kept(items, where),
+                made.answer,
+                used,
+            )
+
+    def refuse(self, sending: Sending, part: Part, batch: Batch, error: ProviderError) -> None:
+        """End a call's items with what its provider's refusal means to their callers."""
+        if asyncio.get_running_loop().time() >= batch.deadline_at - DEADLINE_GRAIN_S:
+            # Whatever the provider did meanwhile, that is what ended the wait.
+            late_error = DeadlineExceeded(
+                "No provider answered within the request's time", code="timeout"
+            )
+            self.end_in_vain(sending, part, batch, late_error)
+            return
+        ending = for_caller(error, batch.asked)
+        is_about_one = isinstance(ending, InputRefused) and not is_about_every_input(error)
+        if not isinstance(ending, InputRefused) and not isinstance(error, WrongAnswer):
+            self.end_in_vain(sending, part, batch, ending)
+            return
+        joined, _ = sending.flight.landed(part.inputs)
+        for item in [*part.items, *joined]:
+            own = _about(item, ending) if is_about_one else ending
+            self.fail([item.job], own)
+
+    def end_in_vain(
+        self, sending: Sending, part: Part, batch: Batch, error: EmbedPoolError
+    ) -> None:
+        """End a call's items with an error that is about no input of theirs.
+
+        Whoever joined and can wait longer than the call could has not had its own chance yet.
+        """
+        until_at = batch.deadline_at
+        joined, _ = sending.flight.landed(part.inputs)
+        sending.again += [item for item in joined if item.job.deadline_at > until_at]
+        done = [item for item in joined if item.job.deadline_at <= until_at]
+        self.fail(jobs_of([*part.items, *done]), error)
+
+
+def jobs_of(items: Iterable[Item]) -> set[HeldJob]:
+    """Whose items these are."""
+    return {item.job for item in items}
+
+
+def _answered(job: HeldJob, dims: int, trace: CallTrace, *, began_at: float) -> Ending:
+    ending = answered(job, dims, trace, began_at=began_at)
+    ending.reply.cached = job.cached_items
+    return ending
+
+
+def _about(item: Item, error: EmbedPoolError) -> InputRefused:
+    """Name the input by its place in its job; the api adds where in the request the job begins."""
+    return InputRefused(error.message, param=f"input[{item.position}]", code=error.code)
+
+
+def _trace(items: Sequence[Item], made: Made) -> CallTrace:
+    return CallTrace(
+        model=made.answer.model,
+        provider=made.deployment.provider,
+        deployment=made.deployment.id,
+        items=len(items),
+        requests=requests_in(items),
+        tries=made.tries,
+        provider_ms=round(made.took_s * 1_000, 3),
+    )
+
+
+def _counted(
+    items: Sequence[Item], inputs: Sequence[Input], where: Sequence[int], made: Made
+) -> list[ItemTokens]:
+    total_tokens = made.answer.total_tokens
+    is_one_caller = requests_in(items) == 1 and len(inputs) == len(items)
+    return item_tokens(
+        total_tokens=total_tokens,
+        # A call for a single request: the provider's own figure is the caller's.
+        exact=None if is_one_caller and total_tokens is not None else made.exact,
+        sizes=[input_size_bytes(given) for given in inputs],
+        where=where,
+    )
