@@ -77,15 +77,9 @@ def limit_arguments(limits: Limits) -> list[int | str]:
 
 def standings(account: str, limits: Limits, reply: Sequence[Any]) -> list[Standing]:
     """Read the script's reply about some requests, in their order."""
-    requests_reset_ms, tokens_reset_ms = reply[:_REPLY_HEAD]
+    resets = reply[:_REPLY_HEAD]
     return [
-        Standing(
-            account,
-            limits,
-            *reply[at : at + _REPLY_STEP],
-            requests_reset_ms=requests_reset_ms,
-            tokens_reset_ms=tokens_reset_ms,
-        )
+        Standing(account, limits, *reply[at : at + _REPLY_STEP], *resets)
         for at in range(_REPLY_HEAD, len(reply), _REPLY_STEP)
     ]
 

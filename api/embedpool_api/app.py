@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,8 +13,13 @@ from embedpool_api.errors import error_body
 from embedpool_api.middleware import REQUEST_ID, Edge, send_error
 from embedpool_api.openapi import document
 from embedpool_api.paths import MODEL, hot_path
+from embedpool_api.routes.keys import keys_router
+from embedpool_api.routes.model_info import model_info_router
 from embedpool_api.routes.models import models_router
 from embedpool_api.routes.ops import ops_router
+from embedpool_api.routes.spend import spend_router
+from embedpool_api.routes.teams import teams_router
+from embedpool_api.routes.users import users_router
 from embedpool_shared.errors import (
     BadRequest,
     CallerError,
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from embedpool_api.parts import ApiParts
+
+ADMIN_ROUTERS: Final = (keys_router, teams_router, users_router, spend_router, model_info_router)
 
 
 def create_app(parts: ApiParts) -> ASGIApp:
@@ -42,6 +49,9 @@ def create_app(parts: ApiParts) -> ASGIApp:
     )
     inner.include_router(models_router(parts))
     inner.include_router(ops_router(parts))
+    if parts.admin is not None:
+        for router in ADMIN_ROUTERS:
+            inner.include_router(router(parts.admin))
     for kind in (EmbedPoolError, RequestValidationError, HTTPException, Exception):
         inner.add_exception_handler(kind, _answered)
     return Edge(_Dispatch(parts.embeddings, inner))

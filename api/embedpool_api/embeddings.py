@@ -23,7 +23,7 @@ from embedpool_api.inputs import total_bytes
 from embedpool_api.lanes import Lanes
 from embedpool_api.lengths import TokenCounter
 from embedpool_api.middleware import HEADERS, REQUEST_ID, read_body
-from embedpool_api.models import Resolved, resolve
+from embedpool_api.models import Resolved, refuse_impossible, resolve
 from embedpool_api.observer import Observer
 from embedpool_api.orders import Order, cache_use_of, jobs_of, lane_class_of
 from embedpool_api.outbox import queue_unavailable
@@ -137,6 +137,7 @@ class Embeddings:
     def _resolve(self, model: str, caller: Caller) -> Resolved:
         catalog = self._observer.catalog
         if catalog is None:
+            refuse_impossible(model)
             if self._settings.refuses(model):
                 raise ModelNotFound(
                     f"The model `{model}` does not exist or you do not have access to it.",

@@ -77,7 +77,8 @@ def error_body(error: BaseException, *, request_id: str = "") -> tuple[int, list
     }
     body = orjson.dumps({"error": content})
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    return row.status, headers + _advice(error, row), body
+    own = getattr(error, "headers", ()) if isinstance(error, errors.RateLimited) else ()
+    return row.status, [*headers, *own, *_advice(error, row)], body
 
 
 def _bug(request_id: str) -> str:

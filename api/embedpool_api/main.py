@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import uvicorn
 
-from embedpool_api.accounts.shared_line import SharedLine
 from embedpool_api.accounts.spend_log import SpendLog
 from embedpool_api.accounts.store import Accounts
 from embedpool_api.admission import Admission
@@ -144,7 +143,7 @@ def _app(loaded: LoadedConfig, options: ApiOptions) -> Any:
             identify=identify,
             admin=AdminParts(
                 accounts=accounts,
-                spend_log=SpendLog(SharedLine(line("admin")), names),
+                spend_log=SpendLog(accounts.admin_line, names),
                 identify=identify,
                 catalog=lambda: observer.catalog,
                 has_master_key=config.master_key is not None,

@@ -31,13 +31,23 @@ def resolve(catalog: Catalog, requested: str) -> Resolved:
     card = catalog.models.get(requested)
     if card is not None:
         return Resolved(card, card.name, card.name)
-    _refuse_impossible(requested)
+    refuse_impossible(requested)
     name = _unaliased(catalog, requested)
     found = _at_provider(catalog, name) or _served(catalog, name)
     if found is None:
         raise _not_found(catalog, requested)
-    _refuse_impossible(found.model)
+    refuse_impossible(found.model)
     return found
+
+
+def refuse_impossible(name: str) -> None:
+    """Raise `BadRequest` for a name that no catalogue can make callable."""
+    if "://" in name:
+        raise BadRequest("`model` must be a name, not an address", param="model")
+    if name.startswith("os.environ/"):
+        raise BadRequest("`model` is literal: os.environ/ is not read here", param="model")
+    if name.lower().startswith("anthropic/"):
+        raise BadRequest("anthropic has no embedding models", param="model")
 
 
 def _unaliased(catalog: Catalog, name: str) -> str:
@@ -85,15 +95,6 @@ def _split(catalog: Catalog, name: str) -> tuple[str, str]:
 def _spelt(providers: tuple[str, ...], wanted: str) -> str | None:
     folded = same_name(wanted)
     return next((provider for provider in providers if same_name(provider) == folded), None)
-
-
-def _refuse_impossible(name: str) -> None:
-    if "://" in name:
-        raise BadRequest("`model` must be a name, not an address", param="model")
-    if name.startswith("os.environ/"):
-        raise BadRequest("`model` is literal: os.environ/ is not read here", param="model")
-    if name.lower().startswith("anthropic/"):
-        raise BadRequest("anthropic has no embedding models", param="model")
 
 
 def _not_found(catalog: Catalog, requested: str) -> ModelNotFound:

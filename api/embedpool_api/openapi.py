@@ -138,7 +138,7 @@ _RESPONSE_HEADERS: Final = {
     "x-litellm-model-group": "The model that answered, by its name here.",
     "x-litellm-response-cost": "The cost again.",
     "x-litellm-key-spend": "What the key had spent when it was last looked up.",
-    "x-ratelimit-limit-requests": "With a limit: requests a minute; of the account with least left.",
+    "x-ratelimit-limit-requests": "With a limit: requests a minute, of whoever has least left.",
     "x-ratelimit-remaining-requests": "… how many are left now.",
     "x-ratelimit-reset-requests": "… when all are there again, like `1s` or `6m0s`.",
     "x-ratelimit-limit-tokens": "With a limit: tokens a minute.",

@@ -9,18 +9,18 @@ import json
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from embedpool_cli.key_rows import Key, key_id, key_lines, key_table
+from embedpool_cli.master_key import master_key
 from embedpool_cli.pool_client import PoolClient, Refused, Unreachable
 from embedpool_cli.tables import printable
+from embedpool_cli.terminal import NotAsked, Terminal
 
 REFUSED: Final = 1
 NOT_ASKED: Final = 2
 PAGE_KEYS: Final = 100
 MAX_PAGES: Final = 1_000
-MASTER_KEY_NAMES: Final = ("EMBEDPOOL_MASTER_KEY", "LITELLM_MASTER_KEY")
 NOT_THE_MASTER_KEY: Final = "; is EMBEDPOOL_MASTER_KEY, or the file, this pool's master key?"
 FIELDS: Final = (
     ("key_alias", "alias"),
@@ -40,37 +40,10 @@ FIELDS: Final = (
 """LiteLLM's name of each field of a new key, and our flag for it."""
 
 
-class NotAsked(Exception):
-    """Something on our side keeps the question from being asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terminal:
-    """Where answers go, where everything else goes, and where the operator's words come from."""
-
-    out: TextIO
-    errors: TextIO
-    lines: TextIO
-    is_interactive: bool
-
-    def say(self, text: str) -> None:
-        """Tell the operator something that is no part of the answer."""
-        print(f"embedpool: {printable(text)}", file=self.errors, flush=True)
-
-    def confirms(self, question: str) -> bool:
-        """Ask, and wait for a yes."""
-        print(f"{question} [y/N] ", end="", file=self.errors, flush=True)
-        return self.line().lower() in {"y", "yes"}
-
-    def line(self) -> str:
-        """Read a line."""
-        return self.lines.readline().strip()
-
-
 def run_key(options: Namespace, environ: Mapping[str, str], terminal: Terminal) -> int:
     """Carry out one action; return the exit code."""
     try:
-        pool = PoolClient(options.url, _master_key(options.master_key_file, environ))
+        pool = PoolClient(options.url, master_key(options.master_key_file, environ))
         answer = ACTIONS[options.action](pool, options, terminal)
     except Refused as error:
         hint = NOT_THE_MASTER_KEY if error.status == 401 else ""
@@ -81,33 +54,6 @@ def run_key(options: Namespace, environ: Mapping[str, str], terminal: Terminal) 
         return NOT_ASKED
     print(answer, file=terminal.out, flush=True)
     return 0
-
-
-def _master_key(file: str | None, environ: Mapping[str, str]) -> str:
-    if file is None:
-        key = next((environ[name] for name in MASTER_KEY_NAMES if environ.get(name)), "")
-    else:
-        key = _contents(file)
-    key = key.strip()
-    if not key:
-        raise NotAsked(
-            f"{file} is empty: it should hold the master key"
-            if file
-            else "the master key is needed: set EMBEDPOOL_MASTER_KEY, or name a file that holds it "
-            "with --master-key-file"
-        )
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise NotAsked("that is no master key: it has blanks or letters that HTTP cannot carry")
-    return key
-
-
-def _contents(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        raise NotAsked(f"{file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise NotAsked(f"{file} is no text: it should hold the master key") from None
 
 
 def _create(pool: PoolClient, options: Namespace, _: Terminal) -> str:

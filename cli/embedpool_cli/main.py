@@ -108,7 +108,8 @@ def _check(options: Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _key(options: Namespace, environ: Mapping[str, str]) -> int:
-    from embedpool_cli.key import Terminal, run_key
+    from embedpool_cli.key import run_key
+    from embedpool_cli.terminal import Terminal
 
     terminal = Terminal(sys.stdout, sys.stderr, sys.stdin, is_interactive=sys.stdin.isatty())
     try:

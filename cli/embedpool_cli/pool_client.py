@@ -89,7 +89,7 @@ class PoolClient:
 
     def _read(self, response: HTTPResponse, text: bytes) -> dict[str, Any]:
         status = response.status
-        if False:
+        if 300 <= status < 400:
             raise Unreachable(
                 f"{self.url} leads elsewhere ({status}); name the pool's own address with --url"
             )

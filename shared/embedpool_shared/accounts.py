@@ -67,6 +67,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     parallel: int | None = None
     budget_pico_usd: int | None = None
     budget_every: str | None = None  # seconds as digits, MONTHLY, or None: for good
+    budget_duration: str | None = None  # the same in the words it was given in
 
     @property
     def are_any(self) -> bool:

@@ -27,6 +27,10 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     price_per_token_pico_usd: int = 0
     has_credential: bool = True
     is_wildcard: bool = False  # `name` is a pattern; the name matched joins the merge key
+    max_items_per_call: int | None = None  # what each of its deployments takes in one call
+    max_tokens_per_call: int | None = None
+    max_bytes_per_call: int | None = None
+    learned_caps: dict[str, int] = {}  # those of the three that its providers' refusals taught
 
 
 class Catalog(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from embedpool_shared.redis import Line, RedisAddress, connection_pool
 DIRECTORY_ROLES: Final = frozenset(
     {
         "accounts",
+        "admin",
         "admission",
         "announce",
         "catalog",

@@ -39,9 +39,14 @@ class Store:
         return held[0]["name"].decode() if held else ""
 
     def ledger(self, model: str) -> list[LedgerRecord]:
-        """Every record of the lane, oldest first."""
-        entries = self.client.xrange(self._names.lane(model).ledger)
-        return [record for _, fields in entries for record in records_from(fields[b"r"])]
+        """Every record of the lane, rolled up or not, oldest first."""
+        waiting = self.client.xrange(self._names.lane(model).ledger)
+        entries = {entry_id: fields[b"r"] for entry_id, fields in waiting}
+        for _, fields in self.client.xrange(self._names.spend_log):
+            if fields[b"l"].decode() == model:
+                entries[fields[b"i"]] = fields[b"r"]
+        in_order = sorted(entries, key=lambda entry_id: [*map(int, entry_id.split(b"-"))])
+        return [record for entry_id in in_order for record in records_from(entries[entry_id])]
 
     def is_quiet(self) -> bool:
         """Tell whether nothing waits, nothing is leased and every depth is zero."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -12,10 +13,12 @@ from e2e.asking import asked, error_of, seen, vectors_in
 from e2e.models import entry
 from e2e.pools import Pool, serving
 from embedpool_shared import tokens
+from support.connect_proxy import ConnectProxy
 from support.fake_provider import FakeProvider
 from support.faults import Behaviour
 from support.foreign_cases import AWS, CASES, KEY, Case
 from support.foreign_formats import ACCESS_TOKEN, DIMS, ForeignProvider
+from support.tls import make_tls_files
 from support.vectors import vector_of
 
 TEXTS: Final = ["alpha", "beta", "gamma"]
@@ -204,3 +207,24 @@ def test_a_kind_the_provider_does_not_have_is_its_to_refuse(
     assert seen(answer)[0] == 400
     assert "valid input_type" in error_of(answer)["message"]
     assert foreign.requests[-1][1]["input_type"] == "poetry"
+
+
+def test_every_call_of_a_pool_goes_through_the_operators_proxy(
+    tmp_path: Path, plain_client: httpx.Client
+) -> None:
+    tls = make_tls_files(tmp_path)
+    base = "https://localhost:4433/plain/v1"
+    listed = [
+        entry(name, model, base, KEY)
+        for name, model in (("wire", "openai/m"), ("sdk", "mistral/m"))
+    ]
+    with ForeignProvider.in_thread(tls) as provider, ConnectProxy.in_thread(provider.port) as proxy:
+        http = {"proxy": proxy.url, "ca_file": str(tls.ca)}
+        with serving(config={"model_list": listed, "http": http}) as pool:
+            for name in ("wire", "sdk"):
+                url = f"{pool.url}/v1/embeddings"
+                answer = plain_client.post(url, json=asked(name, TEXTS))
+
+                assert answer.status_code == 200, answer.text
+                assert vectors_in(answer.json()) == [vector_of(text, DIMS) for text in TEXTS]
+        assert proxy.tunnels == ["localhost:4433"] * 2

@@ -282,6 +282,7 @@ class Site:
         lease_s: float = 5.0,
         max_items: int = 64,
         via: str | None = None,
+        **parts: Any,
     ) -> WorkerSide:
         """Add a worker that makes its calls to `provider`."""
         deployment = Deployment(
@@ -304,6 +305,7 @@ class Site:
             deployments_of=lambda lane, merge: [deployment],
             adapter_of=lambda deployment: provider,
             count_in=asyncio.to_thread,
+            **parts,
         )
         return WorkerSide(self, Pool(settings, parts), worker_id)
 
@@ -323,9 +325,22 @@ class Site:
         return tuple(int(value or 0) for value in found)  # type: ignore[return-value]
 
     async def ledger(self, model: str = MODEL) -> list[LedgerRecord]:
-        """Every record of the lane, oldest first."""
-        entries = await self.call("XRANGE", self.names.lane(model).ledger, "-", "+")
-        return [record for _, fields in entries for record in records_from(fields[1])]
+        """Every record of the lane, rolled up or not, oldest first."""
+        waiting = await self.call("XRANGE", self.names.lane(model).ledger, "-", "+")
+        entries = {entry_id: flat[1] for entry_id, flat in waiting}
+        for _, (_, blob, _, entry_id, _, lane) in await self.call(
+            "XRANGE", self.names.spend_log, "-", "+"
+        ):
+            if lane.decode() == model:
+                entries[entry_id] = blob
+        in_order = sorted(entries, key=lambda entry_id: [*map(int, entry_id.split(b"-"))])
+        return [record for entry_id in in_order for record in records_from(entries[entry_id])]
+
+    async def is_rolled_up(self, model: str = MODEL) -> bool:
+        """Tell whether the lane's ledger is empty, and nobody is at it."""
+        names = self.names.lane(model)
+        is_left = await self.call("XLEN", names.ledger)
+        return not is_left and not await self.call("EXISTS", names.roll)
 
     async def entries(
         self, lane_class: LaneClass = LaneClass.INTERACTIVE

@@ -108,6 +108,17 @@ async def test_a_deleted_key_is_nobodys_at_once_and_leaves_its_alias_free(
             assert not client.exists(it.names.account(f"key:{key_id}").account)
 
 
+async def test_of_a_key_that_spent_nothing_nothing_is_left(valkey: RedisServer) -> None:
+    async with books(valkey.url) as it:
+        key_id = await it.id_of(await it.make(alias="mine", limits=Limits(budget_every="60")))
+        await it.keys.rotate(key_id, it.keys.secret(), same)
+
+        await it.keys.delete(key_id)
+
+        with valkey.client() as client:
+            assert client.keys("*") == []
+
+
 async def test_what_a_deleted_key_spent_is_kept_for_a_while_and_bounds_nobody(
     valkey: RedisServer,
 ) -> None:
@@ -513,6 +524,7 @@ async def test_a_key_is_found_by_itself_its_digest_and_its_id(valkey: RedisServe
 async def test_the_list_and_the_aliases_share_a_slot() -> None:
     names = Names()
 
+    assert names.aliases("key") == "ep:{accounts}:key:alias"
     assert key_slot(names.accounts("key").encode()) == key_slot(names.aliases("key").encode())
 
 

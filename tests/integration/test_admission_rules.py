@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from typing_extensions import override
 
 from embedpool_shared.accounts import Limits
 from integration.account_by_hand import Account, Settled, Verdict, Wish
@@ -181,10 +182,10 @@ class Interleavings(RuleBasedStateMachine):
     def begin(self, limits: Limits, starts_at: int) -> None:
         self.client.flushall()
         self.account = Account(self.client, now_ms=1_800_000_000_000 + starts_at)
-        self.rules = Rules(limits, self.account.now_ms, 1_800_000_000 + PERIOD_S)
+        self.ideal = Rules(limits, self.account.now_ms, 1_800_000_000 + PERIOD_S)
         self.client.hset(
             self.account.names.account,
-            mapping={"every": PERIOD_S, "reset_at": self.rules.reset_at},
+            mapping={"every": PERIOD_S, "reset_at": self.ideal.reset_at},
         )
         self.in_flight = dict.fromkeys(APIS, 0)
         self.open: dict[str, tuple[Wish, int]] = {}  # request → and its jobs not ended yet
@@ -194,7 +195,7 @@ class Interleavings(RuleBasedStateMachine):
     @rule(ms=PAUSES)
     def wait(self, ms: int) -> None:
         self.account.now_ms += ms
-        self.rules.now += ms
+        self.ideal.now += ms
 
     @rule(api=st.sampled_from(APIS), asked=WISHES, jobs=st.integers(1, 3))
     def admit(self, api: str, asked: list[tuple[int, int, int]], jobs: int) -> None:
@@ -203,9 +204,9 @@ class Interleavings(RuleBasedStateMachine):
             self.count += 1
             wishes.append(Wish(f"r{self.count}", *wanted))
 
-        expected = self.rules.admit(wishes, api, self.in_flight[api])
+        expected = self.ideal.admit(wishes, api, self.in_flight[api])
         said = self.account.admit(
-            self.rules.limits, *wishes, api=api, in_flight=self.in_flight[api]
+            self.ideal.limits, *wishes, api=api, in_flight=self.in_flight[api]
         )
 
         assert [(one.verdict, one.wait_ms) for one in said] == expected
@@ -217,9 +218,9 @@ class Interleavings(RuleBasedStateMachine):
         self.check_sums(said)
 
     def check_sums(self, said: list[Verdict]) -> None:
-        if self.rules.limits.rpm is not None or self.rules.limits.tpm is not None:
-            assert said[-1].requests == sum(self.rules.requests.values())
-            assert said[-1].tokens == sum(self.rules.tokens.values())
+        if self.ideal.limits.rpm is not None or self.ideal.limits.tpm is not None:
+            assert said[-1].requests == sum(self.ideal.requests.values())
+            assert said[-1].tokens == sum(self.ideal.tokens.values())
 
     @rule(pause=st.integers(1_000, 30_000))
     def spread_requests_over_a_minute(self, pause: int) -> None:
@@ -236,11 +237,11 @@ class Interleavings(RuleBasedStateMachine):
         request = draw.draw(st.sampled_from(sorted(self.open)))
         wish, left = self.open[request]
         ended = draw.draw(st.integers(1, left))
-        one = Settled(request, ended, left if request in self.open else 1, used)
-        promise = self.rules.promises.get(request)
+        one = Settled(request, ended, left, used)
+        promise = self.ideal.promises.get(request)
         one.cost = min(share, promise.cost if promise else 0)
-        self.rules.look()
-        self.rules.settle(one)
+        self.ideal.look()
+        self.ideal.settle(one)
 
         assert self.account.apply(one, cost=one.cost) == 1
 
@@ -253,10 +254,10 @@ class Interleavings(RuleBasedStateMachine):
     @rule(draw=st.data(), times=st.integers(1, 2))
     def release(self, draw: Any, times: int) -> None:
         request = draw.draw(st.sampled_from(sorted(self.open)))
-        is_known = request in self.rules.promises
+        is_known = request in self.ideal.promises
         for _ in range(times):
             self.account.release(request)
-        self.rules.release(request)
+        self.ideal.release(request)
         del self.open[request]
         if is_known:
             self.times.pop(request)
@@ -265,13 +266,13 @@ class Interleavings(RuleBasedStateMachine):
     def end(self, api: str, count: int) -> None:
         self.in_flight[api] = max(0, self.in_flight[api] - count)
         self.account.release(api=api, in_flight=self.in_flight[api])
-        self.rules.leases.pop(api, None)
+        self.ideal.leases.pop(api, None)
         if self.in_flight[api]:
-            self.rules.leases[api] = (self.in_flight[api], self.account.now_ms + LEASE_MS)
+            self.ideal.leases[api] = (self.in_flight[api], self.account.now_ms + LEASE_MS)
 
     @invariant()
     def no_sliding_minute_holds_more_than_the_limit(self) -> None:
-        rpm = self.rules.limits.rpm
+        rpm = self.ideal.limits.rpm
         times = sorted(self.times.values())
         if rpm is not None and len(times) > rpm:
             assert all(
@@ -281,12 +282,13 @@ class Interleavings(RuleBasedStateMachine):
     @invariant()
     def no_budget_is_exceeded(self) -> None:
         found = self.account.hash()
-        budget = self.rules.limits.budget_pico_usd
-        assert int(found.get("cost", 0)) == self.rules.cost
-        assert int(found.get("period_cost", 0)) == self.rules.period_cost
+        budget = self.ideal.limits.budget_pico_usd
+        assert int(found.get("cost", 0)) == self.ideal.cost
+        assert int(found.get("period_cost", 0)) == self.ideal.period_cost
         if budget is not None:
-            assert self.rules.period_cost + self.account.reserved_cost <= budget
+            assert self.ideal.period_cost + self.account.reserved_cost <= budget
 
+    @override
     def teardown(self) -> None:
         if not hasattr(self, "account"):
             return
@@ -303,5 +305,5 @@ def test_an_account_keeps_its_rules_in_whatever_order_things_happen(valkey: Redi
         machine = type("Machine", (Interleavings,), {"client": client})
 
         run_state_machine_as_test(
-            machine, settings=settings(max_examples=100, stateful_step_count=50)
+            machine, settings=settings(max_examples=100, stateful_step_count=40)
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
-import redis
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -128,6 +128,19 @@ def test_a_request_that_used_more_than_reserved_counts_with_what_it_used(
     assert account.reserved_cost == 5
 
 
+def test_what_a_part_costs_beyond_its_reservation_is_taken_from_no_other(
+    account: Account,
+) -> None:
+    account.admit(LIMITS, Wish("r", cost=50), Wish("other", cost=5))
+
+    account.apply(Settled("r", 1, 2, cost=80), cost=80)
+    assert account.reserved_cost == 5
+    account.apply(Settled("r", 1, 2, cost=80), cost=80)
+
+    assert account.reserved_cost == 5
+    assert account.hash()["cost"] == "160"
+
+
 def test_a_correction_after_its_second_has_lapsed_changes_nothing(account: Account) -> None:
     account.admit(LIMITS, Wish("r", tokens=10))
     account.now_ms += 70_000
@@ -181,7 +194,7 @@ def test_an_account_may_be_kept_for_ever_or_forgotten_when_idle(account: Account
     assert account.client.pttl(account.names.account) == -1
 
     account.apply(idle_ms=60_000)
-    ttl_ms: int = account.client.pttl(account.names.account)  # type: ignore[assignment]
+    ttl_ms: Any = account.client.pttl(account.names.account)
     assert 50_000 < ttl_ms <= 60_000
 
 
@@ -200,6 +213,28 @@ def test_a_new_period_begins_when_spend_is_added_too(account: Account) -> None:
     found = account.hash()
     assert (found["cost"], found["period_cost"]) == ("90", "30")
     assert found["reset_at"] == str(begun_s + 400)
+
+
+def test_what_was_spent_before_the_first_period_counts_in_it(account: Account) -> None:
+    account.apply(cost=30)
+    account.client.hset(account.names.account, mapping={"every": 100})
+
+    account.apply(cost=30)
+
+    assert account.hash()["period_cost"] == "60"
+
+
+def test_of_a_budget_and_a_rate_both_reached_the_budget_is_named(account: Account) -> None:
+    limits = Limits(rpm=1, budget_pico_usd=10)
+    account.client.hset(account.names.account, mapping={"every": 20})
+    account.admit(limits, Wish("first", cost=10))
+
+    (soon,) = account.admit(limits, Wish("second", cost=1))
+    account.client.hdel(account.names.account, "every")
+    (never,) = account.admit(limits, Wish("third", cost=1))
+
+    assert (soon.verdict, soon.wait_ms) == (4, 20_000)
+    assert (never.verdict, never.wait_ms) == (4, 0)
 
 
 def test_a_refused_request_waits_for_the_next_month(account: Account) -> None:
@@ -232,11 +267,7 @@ def test_months_are_those_of_the_calendar(valkey: RedisServer) -> None:
         @example(4_107_542_399)  # 2100-02-28, the last second
         @example(1_798_761_599)  # 2026-12-31, the last second
         def are_those_of_python(now_s: int) -> None:
-            assert months_of(client, wrapped, now_s) == next_month_s(now_s)
+            found: Any = client.eval(wrapped, 0, str(now_s))
+            assert found == [next_month_s(now_s)]
 
         are_those_of_python()
-
-
-def months_of(client: redis.Redis, source: str, now_s: int) -> int:
-    (found,) = client.eval(source, 0, now_s)  # type: ignore[misc]
-    return int(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 OWNED: Final = (
     r"{lane:m}:(i|b)",  # the lane's streams: empty, with their group
     r"{lane:m}:depth",
-    r"{lane:m}:ledger",  # bounded, trimmed by the chores
+    r"{lane:m}:ledger",  # bounded, trimmed by the roll-up
+    r"{acct:(key|team|user|model|provider|caller|global):.*}|{acct:alice}",
+    r"{accounts}:\w+",
+    r"{spendlog}(:seen)?",
     r"{lane:m}:dead",  # capped
     r"{lanes}(:known)?",
     r"catalog",
@@ -100,6 +104,7 @@ async def test_an_idle_pool_of_four_lanes_costs_two_commands_a_second_per_proces
         keep_house(site, worker)
         for lane in range(IDLE_LANES):
             assert await api.ask("warm", model=f"m{lane}")
+            await until(partial(site.is_rolled_up, f"m{lane}"), "its records are rolled up")
         before = await site.commands_by_process()
 
         await asyncio.sleep(IDLE_WINDOW_S)  # idleness is what is measured, so it takes its time

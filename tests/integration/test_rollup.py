@@ -170,6 +170,25 @@ async def test_made_up_ids_are_listed_bounded_and_end_by_themselves(
         assert await site.call("PTTL", site.names.account("key:k").account) == -1
 
 
+async def test_a_range_is_bounded_in_bytes_but_never_empty(valkey: RedisServer) -> None:
+    async with Site(valkey.url) as site:
+        entries = some_entries(150)
+        await written(site, entries)
+        sizes = [len(encode(entry)) for entry in entries]
+
+        async def next_range(most_bytes: int, done: bytes = b"") -> list[bytes]:
+            _, found = await site.line("test").run(
+                script("roll"),
+                [site.lane.roll, site.lane.ledger],
+                ["w1", 60_000, 1_000, most_bytes, done],
+            )
+            return [entry_id for entry_id, _ in found]
+
+        (first,) = await next_range(1)
+        assert await next_range(10**9) == [first]
+        assert len(await next_range(sum(sizes[1:121]), first)) == 120
+
+
 class RollerKilled(BaseException):
     """The end of a process, as far as its roller can tell."""
 

@@ -8,6 +8,10 @@ and what a call did not need is handed back, and counted as used if that message
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
+
+ASK_AGAIN_S: Final = 0.25
+"""What others hand back makes room sooner than a refusal can know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,8 @@ class Headroom:
     tpm: int | None
     leases: list[Lease] = field(default_factory=list)
     returns: list[Return] = field(default_factory=list)
-    full_until_at: float = 0.0  # asking again before then would be in vain
+    full_until_at: float = 0.0  # unless something is handed back before
+    ask_again_at: float = 0.0
 
     def covers(self, need: Need, *, now: float) -> bool:
         """Tell whether a call can be made at once."""
@@ -85,7 +90,12 @@ class Headroom:
     def lease(self, lease: Lease) -> None:
         """Take in what was granted."""
         self.leases.append(lease)
-        self.full_until_at = 0.0
+        self.full_until_at = self.ask_again_at = 0.0
+
+    def refused(self, wait_s: float, *, now: float) -> None:
+        """Note that there is no room for so long, by what is counted as used by now."""
+        self.full_until_at = now + wait_s
+        self.ask_again_at = now + min(wait_s, ASK_AGAIN_S)
 
     def settle(self, share: Share, tokens: int) -> None:
         """Count so many tokens for a call instead of what was taken for it."""

@@ -156,7 +156,7 @@ def to_ask(keys: Iterable[KeyHealth], lane_class: LaneClass, *, now: float) -> K
         key
         for key in keys
         if key.headroom and key.is_usable(now) and key.has_room(lane_class)
-        and key.headroom.full_until_at <= now
+        and key.headroom.ask_again_at <= now
     ]  # fmt: skip
     return min(ready, key=KeyHealth.load, default=None)
 

@@ -34,6 +34,8 @@ from embedpool_worker.shared_keys import SharedKeys
 from embedpool_worker.verdicts import no_keys
 
 BULK_FLOOR_EVERY: Final = 10
+TIMER_GRAIN_S: Final = 0.000_1
+"""A timer may ring a little early; one shorter than this would ring for ever."""
 
 
 @dataclass(slots=True, eq=False)
@@ -276,7 +278,8 @@ class Permits:
         instants |= {w.until_at for w in waiters if any(key.headroom for key in w.keys)}
         future = [at for at in instants if at > now]
         if future:
-            self._alarm = asyncio.get_running_loop().call_at(min(future), self._ring)
+            at = max(min(future), now + TIMER_GRAIN_S)
+            self._alarm = asyncio.get_running_loop().call_at(at, self._ring)
 
     def _ring(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -303,8 +306,8 @@ class Permits:
 def _changes_at(key: KeyHealth) -> tuple[float, ...]:
     if key.is_retired:
         return ()
-    full_until_at = key.headroom.full_until_at if key.headroom else 0.0
-    return key.rested_at(), key.breaker.doubted_until_at, full_until_at
+    ask_again_at = key.headroom.ask_again_at if key.headroom else 0.0
+    return key.rested_at(), key.breaker.doubted_until_at, ask_again_at
 
 
 def _in_vain(keys: Sequence[KeyHealth], *, until_at: float, now: float) -> PoolError | None:

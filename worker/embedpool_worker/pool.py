@@ -29,11 +29,15 @@ from embedpool_worker.dispatch import Dispatcher
 from embedpool_worker.handover import HandBack
 from embedpool_worker.held import HeldPack, held_pack
 from embedpool_worker.lane import Lane, LaneBounds
+from embedpool_worker.learned_caps import LearnedCaps
 from embedpool_worker.leases import Delivery, Leases
 from embedpool_worker.marks import Marks
 from embedpool_worker.permits import Permits
 from embedpool_worker.providers.port import Provider
 from embedpool_worker.reader import Reader
+from embedpool_worker.recall import Recall
+from embedpool_worker.rollup import Roller
+from embedpool_worker.storing import Storing
 from embedpool_worker.suspects import Suspects
 
 log = logging.getLogger(__name__)
@@ -63,6 +67,9 @@ class PoolParts:
     deployments_of: Callable[[str, MergeKey], Sequence[Deployment]]
     adapter_of: Callable[[Deployment], Provider]
     count_in: Callable[..., Any]
+    learned: LearnedCaps = field(default_factory=LearnedCaps)
+    recall: Recall | None = None  # with `storing`: the vector cache, where there is one
+    storing: Storing | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +82,7 @@ class ServedLane:
     leases: Leases
     hand_back: HandBack
     suspects: Suspects
+    roller: Roller
     reading: list[asyncio.Task[None]] = field(default_factory=list)
 
 
@@ -122,6 +130,8 @@ class Pool:
         with suppress(TimeoutError, QueueUnavailable):
             async with asyncio.timeout(1.0):
                 await asyncio.gather(*(s.hand_back.everything(c) for s in lanes for c in LaneClass))
+                # What is not rolled up in time, the next worker finds.
+                await asyncio.gather(*(served.roller.drained() for served in lanes))
         for task in list(self._running):
             task.cancel()
 
@@ -151,6 +161,7 @@ class Pool:
         served = self._lanes[model] = self._build(model)
         self._start(served.committer.run())
         self._start(served.leases.run())
+        self._start(served.roller.run())
         for lane_class in LaneClass:
             served.reading.append(self._start(self._reader(served, lane_class).run()))
         log.info("lane_served model=%s", model)
@@ -158,11 +169,19 @@ class Pool:
     def _build(self, model: str) -> ServedLane:
         settings, parts = self._settings, self._parts
         names = parts.names.lane(model)
+        roller = Roller(
+            parts.line("roll"),
+            parts.line("roll-accounts"),
+            parts.names,
+            model,
+            owner=settings.worker_id,
+        )
         committer = Committer(
             parts.line("commit"),
             names,
             self._clock,
             on_done=lambda pack: leases.release(pack),  # noqa: PLW0108 (made below)
+            on_recorded=roller.notice,
         )
         calls = Calls(
             self._permits,
@@ -173,13 +192,16 @@ class Pool:
         lane = Lane(
             deployments_of=lambda merge: parts.deployments_of(model, merge),
             permits=self._permits,
-            dispatcher=Dispatcher(calls, committer),
+            dispatcher=Dispatcher(
+                calls, committer, learned=parts.learned, storing=parts.storing
+            ),
             marks=Marks(parts.line("marks"), names),
             bounds=LaneBounds(
                 linger_s=settings.linger_s, max_waiting_items=settings.max_leased_items
             ),
             spawn=self._spawn,
         )
+        lane.recall = parts.recall
         leases = Leases(
             parts.line("lease"),
             names,
@@ -190,7 +212,7 @@ class Pool:
         )
         hand_back = HandBack(parts.line("hand-back"), names, consumer=settings.worker_id)
         suspects = Suspects(hand_back, leases, admit=lane.admit, fail=lane.dispatcher.fail)
-        served = ServedLane(names, lane, committer, leases, hand_back, suspects)
+        served = ServedLane(names, lane, committer, leases, hand_back, suspects, roller)
         return served
 
     def _reader(self, served: ServedLane, lane_class: LaneClass) -> Reader:

@@ -78,14 +78,14 @@ class Recall:
         self._spaces = spaces
         self._asked: deque[_Name] = deque()
         self._wake = asyncio.Event()
-        self._is_there = False
+        self.is_there = False
         self._is_late = False
 
     def look_up(self, pack: HeldPack, deployments_of: DeploymentsOf, then: Then) -> None:
         """Fill in what is known of a pack's vectors, and call `then`; at once if nobody knows."""
         question = _Question(pack, then)
         listed: list[_Name] = []
-        if self._is_there and not self._is_late:
+        if self.is_there and not self._is_late:
             for job in pack.open.values():
                 listed += self._names_of(question, job, deployments_of)
         if not listed:
@@ -103,14 +103,14 @@ class Recall:
         while True:
             try:
                 await self._line.call("PING")
-                self._is_there, failures = True, 0
+                self.is_there, failures = True, 0
                 while True:
                     await self._wake.wait()
                     self._wake.clear()
                     while self._asked:
                         await self._exchange(self._take_some())
             except QueueUnavailable:
-                self._is_there = self._is_late = False
+                self.is_there = self._is_late = False
                 self._release_all()
                 await asyncio.sleep(pause_s(failures, draw=random()))
                 failures += 1

@@ -197,7 +197,7 @@ class SharedKeys:
         is_well = health.breaker.fails == 0 and health.latency_s > 0 and health.is_usable(now)
         return [
             self._worker_id, health.in_flight, tie.most_slots, int(is_well), _trip_ms(health),
-            int(not tie.has_met), timing.window_ms, timing.grain_ms,
+            int(not (tie.has_met or health.is_retired)), timing.window_ms, timing.grain_ms,
             health.deployment.rpm or 0, health.deployment.tpm or 0,
             1 if need else 0, need.tokens if need else 0, need.least_tokens if need else 0,
             *_said(said.requests if said else None), *_said(said.tokens if said else None),
@@ -230,7 +230,7 @@ class SharedKeys:
         if requests:
             headroom.lease(Lease(grain, requests, tokens, asked_at + self._timing.lease_s))
         elif wait_ms:
-            headroom.full_until_at = now + wait_ms / 1_000
+            headroom.refused(wait_ms / 1_000, now=now)
 
 
 def _description(health: KeyHealth) -> dict[KeyField, str]:

@@ -44,7 +44,7 @@ def _small(metadata: dict[str, Any]) -> dict[str, Any]:
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LETTERS), AfterValidator(_sane)]
 OptionalName = Annotated[Name | None, BeforeValidator(blank_is_none)]
-Words = Annotated[str | None, BeforeValidator(blank_is_none), Field(max_length=64)]
+Words = Annotated[Annotated[str, Field(max_length=64)] | None, BeforeValidator(blank_is_none)]
 Count = Annotated[int, BeforeValidator(_no_switch), Field(ge=0, le=1_000_000_000_000)]
 Dollars = Annotated[
     float, BeforeValidator(_no_switch), Field(ge=0, le=MAX_USD, allow_inf_nan=False)

@@ -36,6 +36,7 @@ class LimitFields(AdminBody):
         if "budget_duration" in self.model_fields_set:
             every = self.budget_duration
             given["budget_every"] = None if every is None else budget_every(every)
+            given["budget_duration"] = every
         return msgspec.structs.replace(before, **given)
 
 
@@ -59,7 +60,7 @@ def shown_limits(kept: Kept[R]) -> dict[str, Any]:
         "rpm_limit": limits.rpm,
         "max_parallel_requests": limits.parallel,
         "max_budget": None if budget is None else in_dollars(budget),
-        "budget_duration": budget_duration(limits.budget_every),
+        "budget_duration": limits.budget_duration or budget_duration(limits.budget_every),
         "budget_reset_at": None if reset_at is None else float(reset_at),
         "spend": in_dollars(spent.cost_pico_usd),
         "budget_spend": in_dollars(period_cost),

@@ -112,10 +112,13 @@ local function limit_of(which, name)
   end
   local held_until = known['held_' .. name .. '_until'] or 0
   local held = held_until > now and known['held_' .. name] or 0
+  local pace = math.max(known['pace_' .. name] or 0, now)
+  if pace > now + 2 * window then
+    pace = now -- the clock was set back
+  end
   local burst = which == 1 and math.max(window / 10, window / limit) or window / 10
   return {which = which, name = name, limit = limit, room = limit - taken - held, burst = burst,
-    cost = window / limit, pace = math.max(known['pace_' .. name] or 0, now), held = held,
-    held_until = held_until}
+    cost = window / limit, pace = pace, held = held, held_until = held_until}
 end
 
 -- How long until the oldest entries have left the minute that `needed` has no room for now.
@@ -139,7 +142,7 @@ local function wait_for(bound, needed)
   return math.max(math.ceil(bound.pace - now - bound.burst), room_in(bound, needed))
 end
 
--- What comes back was never sent and neither counts nor delays; what a call had beyond its lease does.
+-- What comes back was never sent and neither counts nor delays; tokens beyond the lease do.
 local function take_back(bounds)
   for at = 20, #ARGV, 3 do
     local entry, given = tonumber(ARGV[at]), {tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])}

@@ -14,6 +14,7 @@ from embedpool_api.response import (
     MAX_CHUNK_FLOATS,
     Part,
     answer_headers,
+    charged_tokens,
     debug_headers,
     embedding_body,
     embedding_chunks,
@@ -112,7 +113,7 @@ def test_debug_headers_tell_of_the_job_that_took_longest() -> None:
     quick = CallTrace("m", "openai", "eu", items=9, requests=9, tries=1, provider_ms=5.0)
     slow = CallTrace("m", "azure", "us", items=3, requests=2, tries=4, provider_ms=50.25)
 
-    headers = dict(debug_headers([reply(20.0, quick), reply(1.5, slow), reply(2.0, None)]))
+    headers = dict(debug_headers([reply(20.0, quick), reply(1.5, slow), reply(2.0, None)], items=3))
 
     assert headers == {
         b"x-embedpool-queue-ms": b"1.50",
@@ -126,5 +127,16 @@ def test_debug_headers_tell_of_the_job_that_took_longest() -> None:
     }
 
 
+@pytest.mark.parametrize(("cached", "outcome"), [(0, b"miss"), (1, b"partial"), (2, b"hit")])
+def test_debug_headers_tell_how_much_came_from_the_cache(cached: int, outcome: bytes) -> None:
+    answered = JobReply(0, b"", 1, 2, cached=cached)
+
+    assert dict(debug_headers([answered], items=2))[b"x-embedpool-cache"] == outcome
+
+
+def test_what_came_from_the_cache_is_free() -> None:
+    assert charged_tokens(JobReply(0, b"", 1, 9, cached_tokens=4)) == 5
+
+
 def test_debug_headers_do_without_a_call() -> None:
-    assert dict(debug_headers([reply(2.0, None)]))[b"x-embedpool-queue-ms"] == b"2.00"
+    assert dict(debug_headers([reply(2.0, None)], items=1))[b"x-embedpool-queue-ms"] == b"2.00"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from embedpool_cli.arguments import parsed
-from embedpool_cli.key import Terminal, run_key
+from embedpool_cli.key import run_key
+from embedpool_cli.terminal import Terminal
 from support.http_server import Response
 from support.ports import free_port
 from unit.cli.fake_pool import MASTER, FakePool, a_key, fake_pool, refusal

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from embedpool_shared.catalog import (
     ANY_DIMENSIONS,
@@ -9,8 +10,16 @@ from embedpool_shared.catalog import (
     catalog_from,
     encode_catalog,
 )
-from embedpool_worker.fleet.catalogue import catalogue, unserved_names
+from embedpool_shared.config.litellm_sections import ModelInfo
+from embedpool_worker.fleet.catalogue import (
+    FIELD_OF,
+    catalogue,
+    unserved_names,
+    with_learned_caps,
+)
 from embedpool_worker.fleet.groups import build_fleet
+from embedpool_worker.learned_caps import CapName, LearnedCaps
+from embedpool_worker.providers.cap_words import CapKind
 from unit.worker.fleets import KNOWN, loaded, one_model
 
 
@@ -38,6 +47,8 @@ def test_a_card_says_what_a_request_may_look_like() -> None:
         merges_body=True,
         price_per_token_pico_usd=20_000,
         has_credential=True,
+        max_items_per_call=2_048,
+        max_tokens_per_call=300_000,
     )
 
 
@@ -179,3 +190,48 @@ def test_a_catalogue_crosses_redis_whole() -> None:
     assert read.aliases == catalog.aliases
     assert read.models.keys() == catalog.models.keys()
     assert b'"k"' not in blob
+
+
+def test_a_card_says_what_its_providers_refusals_taught() -> None:
+    read = loaded(one_model("openai/text-embedding-3-small", "api_key: k"))
+    fleet = build_fleet(read, KNOWN, {})
+    catalog = catalogue(read, fleet)
+    (place,) = fleet.deployments_of("m", "m")
+    learned = LearnedCaps()
+    learned.learn(CapName(place.id, CapKind.ITEMS, is_named=True), 10, now=0.0)
+    learned.learn(CapName(place.id, CapKind.ITEMS, is_named=False), 12, now=0.0)
+    learned.learn(CapName(place.id, CapKind.CALL_BYTES, is_named=True), 9_000, now=0.0)
+
+    card = with_learned_caps(catalog, fleet, learned).models["m"]
+
+    assert card.learned_caps == {"max_items_per_call": 10, "max_bytes_per_call": 9_000}
+    assert (card.max_items_per_call, card.max_tokens_per_call) == (10, 300_000)
+    assert card.max_bytes_per_call == 9_000
+    assert catalog_from(encode_catalog(with_learned_caps(catalog, fleet, learned))).models["m"] == (
+        card
+    )
+
+
+def test_a_cap_above_the_configured_one_is_shown_and_binds_nothing() -> None:
+    read = loaded(one_model("mistral/mistral-embed", "api_key: k"))
+    fleet = build_fleet(read, KNOWN, {})
+    (place,) = fleet.deployments_of("m", "m")
+    learned = LearnedCaps()
+    learned.learn(CapName(place.id, CapKind.ITEMS, is_named=True), 4_096, now=0.0)
+
+    card = with_learned_caps(catalogue(read, fleet), fleet, learned).models["m"]
+
+    assert (card.max_items_per_call, card.learned_caps) == (128, {"max_items_per_call": 4_096})
+
+
+def test_without_anything_learned_the_catalogue_stays_as_it_is() -> None:
+    read = loaded(one_model("openai/text-embedding-3-small", "api_key: k"))
+    fleet = build_fleet(read, KNOWN, {})
+
+    assert with_learned_caps(catalogue(read, fleet), fleet, LearnedCaps()) == catalogue(read, fleet)
+
+
+def test_every_cap_is_a_field_of_the_card_and_a_setting() -> None:
+    assert set(FIELD_OF) == set(CapKind)
+    assert set(FIELD_OF.values()) <= {field.name for field in structs.fields(ModelCard)}
+    assert set(FIELD_OF.values()) <= set(ModelInfo.model_fields)

@@ -126,7 +126,7 @@ def test_who_joined_a_refused_input_is_told_and_the_others_are_not() -> None:
     assert error is not None
     assert (error.kind, error.param) == ("InputRefused", "input[1]")
     assert on.committer.is_right(fine)
-    assert [["bad"]] == [batch for batch in on.provider.batches if "bad" in batch][-1:]
+    assert [batch for batch in on.provider.batches if "bad" in batch][-1:] == [["bad"]]
 
 
 def test_who_joins_a_call_while_it_is_being_split_gets_the_parts_answer() -> None:
@@ -221,9 +221,7 @@ def test_only_so_many_wait_outside_the_queue() -> None:
 
 @given(
     st.lists(
-        st.tuples(
-            st.integers(0, 30), st.lists(st.sampled_from("abcdef"), min_size=1, max_size=5)
-        ),
+        st.tuples(st.integers(0, 30), st.lists(st.sampled_from("abcdef"), min_size=1, max_size=5)),
         min_size=1,
         max_size=12,
     ),

@@ -3,11 +3,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from embedpool_shared.errors import RefusedInput
 from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Adapter, Deployment
-from embedpool_worker.providers.limits import traits_for
+from embedpool_worker.providers.limits import TRAITS, traits_for
 from embedpool_worker.providers.litellm_arguments import arguments
 from embedpool_worker.providers.port import ProviderCall
 
@@ -32,9 +34,9 @@ def written(
 
 
 def test_retries_and_caches_are_always_off() -> None:
-    given = written("cohere")
+    said = written("cohere")
 
-    assert (given["max_retries"], given["num_retries"], given["caching"]) == (0, 0, False)
+    assert (said["max_retries"], said["num_retries"], said["caching"]) == (0, 0, False)
 
 
 @pytest.mark.parametrize(
@@ -56,19 +58,6 @@ def test_the_number_format_is_the_providers(
     assert written(provider, model).get("encoding_format") == number_format
 
 
-@pytest.mark.parametrize(
-    ("provider", "said", "sent"),
-    [
-        ("cohere", "query", "search_query"),
-        ("cohere", "classification", "classification"),
-        ("voyage", "search_document", "document"),
-        ("gemini", "search_query", "RETRIEVAL_QUERY"),
-    ],
-)
-def test_an_input_type_is_said_in_the_providers_words(provider: str, said: str, sent: str) -> None:
-    assert written(provider, params={"input_type": said})["input_type"] == sent
-
-
 def test_cohere_always_gets_an_input_type() -> None:
     assert written("cohere")["input_type"] == "search_document"
 
@@ -78,20 +67,20 @@ def test_titan_gets_none() -> None:
 
 
 def test_huggingface_is_always_asked_for_features_at_an_address_of_ours() -> None:
-    given = written("huggingface", "sentence-transformers/all-MiniLM-L6-v2")
+    said = written("huggingface", "sentence-transformers/all-MiniLM-L6-v2")
 
-    assert given["input_type"] == "feature-extraction"
-    assert given["model"] == "huggingface/all-MiniLM-L6-v2"
-    assert given["api_base"].endswith(
+    assert said["input_type"] == "feature-extraction"
+    assert said["model"] == "huggingface/all-MiniLM-L6-v2"
+    assert said["api_base"].endswith(
         "/sentence-transformers/all-MiniLM-L6-v2/pipeline/feature-extraction"
     )
 
 
 def test_parameters_go_into_the_body_where_it_is_merged() -> None:
-    given = written("mistral", params={"output_dtype": "x", "metadata": {"a": 1}})
+    said = written("mistral", params={"output_dtype": "x", "metadata": {"a": 1}})
 
-    assert given["extra_body"] == {"output_dtype": "x", "metadata": {"a": 1}}
-    assert "output_dtype" not in given
+    assert said["extra_body"] == {"output_dtype": "x", "metadata": {"a": 1}}
+    assert "output_dtype" not in said
 
 
 @pytest.mark.parametrize("name", ["api_base", "api_key", "timeout", "aws_role_name", "unheard"])
@@ -112,12 +101,12 @@ def test_dimensions_are_called_what_the_provider_calls_them() -> None:
 
 
 def test_only_known_options_of_the_operator_are_told() -> None:
-    given = written(
+    said = written(
         "bedrock", deployment={"options": {"aws_region_name": "eu-west-1", "callbacks": "x"}}
     )
 
-    assert given["aws_region_name"] == "eu-west-1"
-    assert "callbacks" not in given
+    assert said["aws_region_name"] == "eu-west-1"
+    assert "callbacks" not in said
 
 
 def test_without_a_key_none_is_taken_from_the_environment() -> None:
@@ -144,3 +133,76 @@ def test_a_text_that_would_be_fetched_or_shown_is_refused_with_its_place(
         written(provider, inputs=["fine", text])
 
     assert caught.value.param == "input[1]"
+
+
+OURS = {
+    *("model", "input", "timeout", "max_retries", "num_retries", "caching", "encoding_format"),
+    *("api_key", "api_base", "api_version", "dimensions", "allowed_openai_params", "extra_body"),
+}
+
+
+@pytest.mark.parametrize("provider", [*TRAITS, "never-heard-of"])
+@given(
+    params=st.dictionaries(
+        st.text(max_size=8)
+        | st.sampled_from(["api_base", "client", "extra_headers", "input_type", "task_type"]),
+        st.text(max_size=8) | st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=2),
+        max_size=3,
+    )
+)
+@settings(max_examples=25)
+def test_whatever_a_caller_writes_the_arguments_are_a_closed_set(
+    provider: str, params: dict[str, Any]
+) -> None:
+    try:
+        given_arguments = written(provider, params=params)
+    except RefusedInput:
+        return
+
+    traits = traits_for(provider)
+    own_words = {"input_type", traits.kind_param, traits.dimensions_param, *traits.params}
+    assert set(given_arguments) <= OURS | own_words
+    assert set(given_arguments.get("extra_body", {})) <= {*params, *own_words}
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "said", "sent"),
+    [
+        ("cohere", "input_type", "passage", "search_document"),
+        ("voyage", "input_type", "passage", "document"),
+        ("nvidia_nim", "input_type", "document", "passage"),
+        ("gemini", "task_type", "clustering", "CLUSTERING"),
+        ("vertex_ai", "task_type", "search_document", "RETRIEVAL_DOCUMENT"),
+        ("vertex_ai", "task_type", "FACT_VERIFICATION", "FACT_VERIFICATION"),
+        ("jina_ai", "task", "document", "retrieval.passage"),
+        ("oci", "input_type", "document", "search_document"),
+    ],
+)
+def test_what_vectors_are_for_is_said_under_the_providers_own_name(
+    provider: str, name: str, said: str, sent: str
+) -> None:
+    given_arguments = written(provider, params={"input_type": said})
+
+    assert given_arguments[name] == sent
+    assert name == "input_type" or "input_type" not in given_arguments
+
+
+def test_a_providers_own_word_wins_over_everybodys() -> None:
+    params = {"input_type": "query", "task_type": "CLUSTERING"}
+
+    assert written("gemini", params=params)["task_type"] == "CLUSTERING"
+
+
+@pytest.mark.parametrize(
+    ("model", "number_format"),
+    [
+        ("amazon.titan-embed-text-v1", None),
+        ("amazon.titan-embed-text-v2:0", "float"),
+        ("cohere.embed-english-v3", "float"),
+        ("amazon.nova-2-multimodal-embeddings-v1:0", None),
+    ],
+)
+def test_bedrocks_models_are_told_a_number_format_only_where_they_know_one(
+    model: str, number_format: str | None
+) -> None:
+    assert written("bedrock", model).get("encoding_format") == number_format

@@ -147,15 +147,19 @@ def test_draining_does_not_wait_for_more_commits() -> None:
     in_virtual_time(main())
 
 
-def test_draining_waits_for_what_was_noticed_during_a_roll_up() -> None:
+def test_draining_waits_for_what_was_noticed_while_a_reply_was_on_its_way() -> None:
     desk = Desk()
-    desk.accounts.takes_s = 0.1
-    desk.write(RECORDS)
+    known = desk.lane.answer
+
+    async def slowly(told: Told) -> Any:
+        reply = known(told)
+        await asyncio.sleep(0.1)
+        return reply
 
     async def main() -> None:
+        desk.lane.answer = slowly
         async with rolling(desk) as roller:
-            roller.notice()
-            await asyncio.sleep(0.15)
+            await asyncio.sleep(0.05)  # Redis has said that nothing is left
             desk.write(RECORDS)
             roller.notice()
             await roller.drained()

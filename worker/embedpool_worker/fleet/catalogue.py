@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from msgspec import structs
 
 from embedpool_shared.catalog import ANY_DIMENSIONS, Catalog, ModelCard, same_name
 from embedpool_shared.config.aliases import settled_aliases
 from embedpool_shared.config.notices import Notice, ignored, warning
 from embedpool_worker.fleet.groups import LOCAL_ALIASES, LOCAL_MODEL
 from embedpool_worker.patterns import Pattern
+from embedpool_worker.providers.cap_words import CapKind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from embedpool_shared.config.file import LoadedConfig
     from embedpool_worker.fleet.groups import Fleet, Group
+    from embedpool_worker.learned_caps import LearnedCaps
     from embedpool_worker.providers.limits import Dimensions
 
 T = TypeVar("T")
+
+FIELD_OF: Final[Mapping[CapKind, str]] = {
+    CapKind.ITEMS: "max_items_per_call",
+    CapKind.CALL_TOKENS: "max_tokens_per_call",
+    CapKind.CALL_BYTES: "max_bytes_per_call",
+}
+"""Which setting of `model_info`, and which field of a card, a cap is."""
 
 
 def catalogue(loaded: LoadedConfig, fleet: Fleet) -> Catalog:
@@ -90,7 +103,40 @@ def _card(name: str, group: Group, *, is_wildcard: bool = False) -> ModelCard:
         price_per_token_pico_usd=max(one.price_per_token_pico_usd for one in group),
         has_credential=any(one.deployment.is_callable for one in group),
         is_wildcard=is_wildcard or bool(first.pattern),
+        max_items_per_call=min(one.deployment.caps.max_items for one in group),
+        max_tokens_per_call=_least(one.deployment.caps.max_call_tokens for one in group),
+        max_bytes_per_call=_least(one.deployment.caps.max_call_bytes for one in group),
     )
+
+
+def with_learned_caps(catalog: Catalog, fleet: Fleet, learned: LearnedCaps) -> Catalog:
+    """Say in each card what refusals taught: the same on every worker that knows the same."""
+    return structs.replace(
+        catalog,
+        models={
+            name: _taught(card, fleet.groups.get(name, ()), learned)
+            for name, card in catalog.models.items()
+        },
+        wildcards=tuple(
+            _taught(card, fleet.wildcards.get(card.name, ()), learned) for card in catalog.wildcards
+        ),
+    )
+
+
+def _taught(card: ModelCard, group: Group, learned: LearnedCaps) -> ModelCard:
+    taught: dict[str, int] = {}
+    for one in group:
+        for kind, number in learned.numbers_of(one.deployment).items():
+            field = FIELD_OF[kind]
+            taught[field] = min(number, taught.get(field, number))
+    bounded: dict[str, Any] = {
+        field: _least([getattr(card, field), number]) for field, number in taught.items()
+    }
+    return structs.replace(card, **bounded, learned_caps=taught) if taught else card
+
+
+def _least(caps: Iterable[int | None]) -> int | None:
+    return min((cap for cap in caps if cap is not None), default=None)
 
 
 def _one(values: list[T]) -> T | None:

@@ -85,6 +85,14 @@ def through_wire(api_base: str, options: HttpOptions) -> ProviderAnswer:
 
 _IN_A_PROCESS: Final = """
 import asyncio, json, sys
+
+def heard(event, given):
+    if event in {"socket.connect", "socket.getaddrinfo"}:
+        where = given[1] if event == "socket.connect" else given
+        if isinstance(where, tuple) and where[0] not in {"127.0.0.1", "::1", "localhost"}:
+            print(event, where)
+
+sys.addaudithook(heard)
 from embedpool_shared.config.litellm_sections import LitellmParams, ModelInfo
 from embedpool_shared.errors import ProviderError
 from embedpool_worker.fleet.assembly import Order, assembled
@@ -169,7 +177,9 @@ def test_litellm_and_the_sdks_beneath_it_go_through_the_same_tunnel(
         assert proxy.tunnels == ["localhost:4434", "localhost:4433"]
 
 
-def test_an_sdk_beneath_litellm_reads_no_proxy_of_the_environment(plain: ForeignProvider) -> None:
+def test_litellm_asks_nobody_but_the_provider_and_an_sdk_beneath_it_reads_no_proxy(
+    plain: ForeignProvider,
+) -> None:
     nowhere = "http://127.0.0.1:1"
     said = through_litellm(
         {},
