@@ -27,7 +27,7 @@ from embedpool_worker.calls import Batch, Made
 from embedpool_worker.commit import Committer
 from embedpool_worker.endings import Ending, answered, failed, late
 from embedpool_worker.flights import Flight
-from embedpool_worker.held import HeldJob, Item, input_size_bytes, requests_in
+from embedpool_worker.held import HeldJob, Item, input_size_bytes, requests_in, without_stale
 from embedpool_worker.providers.failures import is_about_every_input
 from embedpool_worker.storing import Storing, may_be_kept
 from embedpool_worker.verdicts import for_caller
@@ -43,7 +43,7 @@ class Sending:
     batch: Batch
     flight: Flight
     calls: list[Part]  # the whole first
-    again: list[Item] = field(default_factory=list)  # joined, and may wait longer than the batch
+    again: list[Item] = field(default_factory=list)  # to be queued again when all is over
 
 
 class Delivery:
@@ -85,6 +85,8 @@ class Delivery:
             job.missing -= 1
             job.used_tokens += count.used
             job.paid_tokens += count.paid
+            if job.cached_items:
+                sending.again += without_stale(job, len(made.answer.vectors[place]))
             if job.missing == 0:
                 endings.append(_answered(job, made.answer.dims, trace, began_at=made.began_at))
         self._committer.end(endings)

@@ -81,8 +81,8 @@ class Dispatcher:
     async def send(self, sending: Sending, permit: Permit | None) -> list[Item]:
         """End every job of a batch that has no other items waiting; never raises.
 
-        Returns the items that joined the batch on its way, lost it to its deadline and can wait
-        longer themselves: they are to be queued again.
+        Returns what is to be queued again: items that joined the batch on its way, lost it to its
+        deadline and can wait longer themselves; and those whose cached vectors proved stale.
         """
         batch = sending.batch
         try:

@@ -111,15 +111,32 @@ def _numbers(listed: bytes) -> frozenset[int] | None:
 
 def items_of(job: HeldJob) -> list[Item]:
     """List a job's inputs that have no vector yet as items, in order."""
-    items = []
-    for position, given in enumerate(job.job.inputs):
-        if job.vectors[position] is not None:
-            continue
-        size_bytes = input_size_bytes(given)
-        items.append(Item(job, position, given, size_bytes, estimated_tokens(given, size_bytes)))
-    if len(job.job.inputs) == 1 and items and job.job.tokens:
-        items[0].tokens = job.job.tokens
-    return items
+    return [item_at(job, position) for position, vector in enumerate(job.vectors) if vector is None]
+
+
+def item_at(job: HeldJob, position: int) -> Item:
+    """One of a job's inputs as an item."""
+    given = job.job.inputs[position]
+    size_bytes = input_size_bytes(given)
+    is_counted = len(job.job.inputs) == 1 and job.job.tokens
+    tokens = job.job.tokens if is_counted else estimated_tokens(given, size_bytes)
+    return Item(job, position, given, size_bytes, tokens)
+
+
+def without_stale(job: HeldJob, size_bytes: int) -> list[Item]:
+    """Take a job's cached vectors back if they are not as long as a fresh one; list their items.
+
+    A server that changed its model under the same name leaves such vectors behind.
+    """
+    stale = [n for n, v in enumerate(job.vectors) if v is not None and len(v) != size_bytes]
+    if not job.cached_items or not stale:
+        return []
+    for position in stale:
+        job.vectors[position] = None
+    job.missing += len(stale)
+    job.used_tokens -= job.cached_tokens
+    job.cached_tokens = job.cached_items = 0
+    return [item_at(job, position) for position in stale]
 
 
 def requests_in(items: Sequence[Item]) -> int:
