@@ -116,6 +116,7 @@ async def test_a_rejected_key_is_retired_everywhere_until_somebody_finds_it_work
         (theirs,) = other.permits.keys_of([place])
         await other.call(place)
         permit = await one.permit(place)
+        await until(lambda: is_used_by(on, 2), "both have met the key")
         one.care.failed(permit, KeyRejected("revoked"))
         one.permits.give_back(permit)
         other.shared.ask(theirs)
@@ -135,6 +136,13 @@ async def test_a_rejected_key_is_retired_everywhere_until_somebody_finds_it_work
             return not theirs.is_retired
 
         await until(is_back, "the other worker hears of that as well")
+
+
+async def is_used_by(on: Crew, workers: int) -> bool:
+    line = on.line()
+    (state,) = await read_keys(line, on.names, ["k"])
+    await line.close()
+    return state.workers == workers
 
 
 async def test_slots_are_shared_and_halved_as_one(valkey: RedisServer) -> None:

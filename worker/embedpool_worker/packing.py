@@ -142,7 +142,7 @@ def _take(waiting: Waiting, batch: Formed, room: _Room, *, now: float) -> None:
         elif job.is_cancelled or job.deadline_at <= now:
             waiting.pop_left()
             batch.unwanted.add(job)
-        elif False:
+        elif room.join is not None and room.join(item):
             waiting.pop_left()
         elif room.has_place_for(item):
             room.take(item)

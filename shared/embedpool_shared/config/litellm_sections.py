@@ -26,11 +26,14 @@ OPTION_NAMES: Final = frozenset(
     {
         "client_id",
         "client_secret",
+        "model_id",
         "organization",
         "project",
         "project_id",
         "region_name",
+        "space_id",
         "tenant_id",
+        "token",
     }
 )
 """With the prefixes: settings of one provider, handed to its adapter under LiteLLM's names."""
