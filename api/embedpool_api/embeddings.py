@@ -23,7 +23,7 @@ from embedpool_api.inputs import total_bytes
 from embedpool_api.lanes import Lanes
 from embedpool_api.lengths import TokenCounter
 from embedpool_api.middleware import HEADERS, REQUEST_ID, read_body
-from embedpool_api.models import Resolved, refuse_impossible, resolve
+from embedpool_api.models import Resolved, refuse_impossible, refuse_stranger, resolve
 from embedpool_api.observer import Observer
 from embedpool_api.orders import Order, cache_use_of, jobs_of, lane_class_of
 from embedpool_api.outbox import queue_unavailable
@@ -148,6 +148,8 @@ class Embeddings:
         resolved = resolve(catalog, model)
         if not any(map(caller.may_use, (resolved.lane, resolved.model, model))):
             raise ModelNotAllowed(f"This key may not use the model `{model}`", param="model")
+        if caller.credential is not None:
+            refuse_stranger(resolved)
         if not self._observer.has_workers():
             raise queue_unavailable("No worker is alive")
         if self._lanes.is_away(resolved.lane):

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from embedpool_shared.catalog import ModelCard, same_name
-from embedpool_shared.errors import BadRequest, ModelNotFound
+from embedpool_shared.errors import BadRequest, ModelNotAllowed, ModelNotFound
 
 if TYPE_CHECKING:
     from embedpool_shared.catalog import Catalog
@@ -48,6 +48,19 @@ def refuse_impossible(name: str) -> None:
         raise BadRequest("`model` is literal: os.environ/ is not read here", param="model")
     if name.lower().startswith("anthropic/"):
         raise BadRequest("anthropic has no embedding models", param="model")
+
+
+def refuse_stranger(resolved: Resolved) -> None:
+    """Raise `ModelNotAllowed` where a caller's own provider key must not go.
+
+    It goes to the provider asked for, else to that of the first deployment, and nowhere else.
+    """
+    provider = resolved.provider or resolved.card.providers[0]
+    if provider not in resolved.card.own_key_providers:
+        raise ModelNotAllowed(
+            f"[{provider}] The model `{resolved.model}` is not called with keys of callers' own",
+            param="model",
+        )
 
 
 def _unaliased(catalog: Catalog, name: str) -> str:

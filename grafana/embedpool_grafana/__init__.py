@@ -1,1 +1,1 @@
-"""The dashboards and the page of metrics, made from the table of metrics. Pure but for `__main__`."""
+"""The dashboards and the page of metrics, made from the table of metrics."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 from grafana_foundation_sdk.builders import (
@@ -36,7 +37,7 @@ AnyPanel = timeseries.Panel | stat.Panel | statetimeline.Panel | table.Panel | h
 P = TypeVar("P", timeseries.Panel, stat.Panel, statetimeline.Panel, table.Panel, heatmap.Panel)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Text:
     """What every panel says of itself: a title, what it shows and what to think of it, a unit."""
 
@@ -77,18 +78,26 @@ def lines(
 
 
 def figure(
-    text: Text, *queries: Query, steps: Steps = ((None, GOOD),), words: Mapping[str, str] | None = None
+    text: Text,
+    *queries: Query,
+    steps: Steps = ((None, GOOD),),
+    words: Mapping[str, str] | None = None,
 ) -> stat.Panel:
     """Show the last value large, coloured by `steps`; `words` replace values."""
     panel = _described(stat.Panel(), text, queries).thresholds(_steps(steps))
-    panel.color_mode(common_models.BigValueColorMode.BACKGROUND_SOLID if len(steps) > 1 else
-                     common_models.BigValueColorMode.NONE)
+    panel.color_mode(
+        common_models.BigValueColorMode.BACKGROUND_SOLID
+        if len(steps) > 1
+        else common_models.BigValueColorMode.NONE
+    )
     panel.graph_mode(common_models.BigValueGraphMode.AREA)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     return panel.mappings([_words(words)]) if words else panel
 
 
-def timeline(text: Text, *queries: Query, words: Mapping[str, tuple[str, str]]) -> statetimeline.Panel:
+def timeline(
+    text: Text, *queries: Query, words: Mapping[str, tuple[str, str]]
+) -> statetimeline.Panel:
     """Show how states followed each other; `words` name and colour the values."""
     panel = _described(statetimeline.Panel(), text, queries)
     results = {
@@ -114,10 +123,16 @@ def heat(text: Text, query: Query) -> heatmap.Panel:
     return panel
 
 
-def rows(text: Text, *queries: Query, renamed: Mapping[str, str]) -> table.Panel:
+def rows(
+    text: Text,
+    *queries: Query,
+    renamed: Mapping[str, str],
+    units: Mapping[str, str] = MappingProxyType({}),
+) -> table.Panel:
     """Tabulate the present values of several queries with the same labels, one row per label set.
 
-    `renamed` maps labels and `Value #A`, `Value #B` … to headings; other columns are left out.
+    `renamed` maps labels, `Value` of one query or `Value #A`, `Value #B` … of several to headings;
+    other columns are left out. `units` are those of headings that differ from the panel's.
     """
     panel = _described(table.Panel(), text, ())
     for number, query in enumerate(queries):
@@ -130,6 +145,8 @@ def rows(text: Text, *queries: Query, renamed: Mapping[str, str]) -> table.Panel
     order = {name: place for place, name in enumerate(renamed)}
     named = {"renameByName": dict(renamed), "indexByName": order}
     panel.with_transformation(models.DataTransformerConfig(id_val="organize", options=named))
+    for heading, unit in units.items():
+        panel.override_by_name(heading, [models.DynamicConfigValue(id_val="unit", value=unit)])
     return panel
 
 
@@ -143,7 +160,8 @@ def _described(panel: P, text: Text, queries: Sequence[Query]) -> P:
 
 def _target(query: Query, number: int) -> prometheus.Dataquery:
     target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend)
-    return target.ref_id(chr(ord("A") + number)).datasource(SOURCE).range()
+    target.ref_id(chr(ord("A") + number)).datasource(SOURCE)
+    return target.instant() if query.is_instant else target.range()
 
 
 def _steps(steps: Steps) -> dashboard.ThresholdsConfig:

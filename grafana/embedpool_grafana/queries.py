@@ -5,6 +5,7 @@ A metric or label that the table of metrics does not have is an error here, not 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,8 +15,7 @@ POOL_LABELS: Final = ("cluster", "namespace")
 """What tells one pool from another; the scrape configuration sets them."""
 RATE: Final = "$__rate_interval"
 RANGE: Final = "$__range"
-VARIABLES: Final = {"cluster": "cluster", "namespace": "namespace", "job": "job", "model": "model"}
-"""Label → the variable that chooses its values; boards may add more."""
+OBJECTIVE_WINDOW: Final = "30d"
 _everywhere: Final = tuple(f'{label}=~"${label}"' for label in (*POOL_LABELS, "job"))
 
 
@@ -25,6 +25,11 @@ class Query:
 
     expr: str
     legend: str = "__auto"
+
+    @property
+    def is_instant(self) -> bool:
+        """Tell whether one value is enough: each point of a line would cover the same long time."""
+        return f"[{RANGE}]" in self.expr or f"[{OBJECTIVE_WINDOW}]" in self.expr
 
 
 def selector(name: str, *matchers: str, part: str = "") -> str:
@@ -37,10 +42,10 @@ def selector(name: str, *matchers: str, part: str = "") -> str:
     return f"{found.name}{_suffix(found, part)}{{{', '.join(chosen)}}}"
 
 
-def recorded(name: str, *, over: str = "5m") -> str:
-    """Select what the recording rules keep for each job and model."""
+def recorded(name: str) -> str:
+    """Select what the recording rules keep for each job and model: a rate over five minutes."""
     chosen = ", ".join((*_everywhere, 'model=~"$model"'))
-    return f"job_model:embedpool_{name}:rate{over}{{{chosen}}}"
+    return f"job_model:embedpool_{name}:rate5m{{{chosen}}}"
 
 
 def rate(name: str, *matchers: str, by: str = "", part: str = "", over: str = RATE) -> str:
@@ -48,9 +53,9 @@ def rate(name: str, *matchers: str, by: str = "", part: str = "", over: str = RA
     return f"sum{_by(by)} (rate({selector(name, *matchers, part=part)}[{over}]))"
 
 
-def amount(name: str, *matchers: str, by: str = "", part: str = "") -> str:
-    """Say how much of a counter the dashboard's whole time range saw."""
-    return f"sum{_by(by)} (increase({selector(name, *matchers, part=part)}[{RANGE}]))"
+def amount(name: str, *matchers: str, over: str = RANGE) -> str:
+    """Say by how much a counter grew, in the dashboard's whole time range if not told otherwise."""
+    return f"sum (increase({selector(name, *matchers)}[{over}]))"
 
 
 def now(name: str, *matchers: str, by: str = "") -> str:
@@ -95,7 +100,7 @@ def _by(labels: str) -> str:
 
 
 def _label_of(matcher: str) -> str:
-    return matcher.split("=", 1)[0].removesuffix("!")
+    return re.split("[!=]", matcher, maxsplit=1)[0]
 
 
 def _suffix(found: Measure, part: str) -> str:

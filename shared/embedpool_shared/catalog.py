@@ -26,6 +26,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     merges_body: bool = False  # unknown parameters can be merged into the provider's JSON body
     price_per_token_pico_usd: int = 0
     has_credential: bool = True
+    own_key_providers: tuple[str, ...] = ()  # where a caller's own provider key may go
     is_wildcard: bool = False  # `name` is a pattern; the name matched joins the merge key
     max_items_per_call: int | None = None  # what each of its deployments takes in one call
     max_tokens_per_call: int | None = None

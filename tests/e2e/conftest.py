@@ -26,7 +26,8 @@ def pytest_runtest_makereport(
     """Show with a failure what the pool had to say."""
     report = yield
     pool = getattr(item, "funcargs", {}).get("pool")
-    if report.failed and isinstance(pool, Pool):
+    # The pool of a module's last test is gone before that test's own end is reported.
+    if report.failed and isinstance(pool, Pool) and pool.program.log.exists():
         report.sections.append(("output of the pool", pool.program.output[-SHOWN_CHARS:]))
     return report
 

@@ -127,10 +127,6 @@ class Books:
         names = self._client.keys(f"ep:{{acct:{kind}:*}}")
         return [name.decode().removeprefix("ep:{acct:").removesuffix("}") for name in names]
 
-    def apis_that_answered(self, model: str) -> int:
-        """Count the api processes that have asked for a model."""
-        return len(self._client.keys(f"ep:{{lane:{model}}}:in:*"))
-
     def _unsettled(self) -> list[bytes]:
         waiting = [name for name in self._client.keys("*:ledger") if self._client.xlen(name)]
         rolled: list[bytes] = self._client.keys("*}:roll")

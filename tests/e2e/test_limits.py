@@ -78,6 +78,11 @@ def statuses(answers: Sequence[Answer]) -> dict[int, int]:
     return dict(Counter(answer.status for answer in answers))
 
 
+def process_of(answer: Answer) -> str:
+    """Tell api processes apart: they number their requests, each behind a name of its own."""
+    return answer.headers["x-request-id"][:-12]
+
+
 def refused(answers: Sequence[Answer]) -> list[Answer]:
     return [answer for answer in answers if answer.status != 200]
 
@@ -91,7 +96,7 @@ async def test_of_five_hundred_at_once_exactly_as_many_pass_as_a_key_has_room_fo
 
     assert statuses(answers) == {200: ROOM, 429: CROWD - ROOM}
     assert fake.totals.items == ROOM
-    assert books.apis_that_answered("small") == API_PROCESSES
+    assert len({process_of(answer) for answer in answers}) == API_PROCESSES
     slowest_ms = max(answer.took_s for answer in answers) * 1_000
     for answer in refused(answers):
         assert (answer.error["type"], answer.error["code"]) == (
@@ -182,7 +187,7 @@ async def test_callers_who_hang_up_make_room_for_others(
     pool: Pool, office: Office, books: Books, fake: FakeProvider
 ) -> None:
     key = office.key(max_parallel_requests=10)
-    fake.behave(Behaviour(latency_s=5))
+    fake.behave(Behaviour(latency_s=1.5))
     async with callers(10, pool.url) as gone:
         for number, caller in enumerate(gone):
             caller.send(asked("small", f"never mind {number}"), as_holder(key))

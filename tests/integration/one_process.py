@@ -282,7 +282,7 @@ class Site:
         lease_s: float = 5.0,
         max_items: int = 64,
         via: str | None = None,
-        **parts: Any,
+        **more: Any,
     ) -> WorkerSide:
         """Add a worker that makes its calls to `provider`."""
         deployment = Deployment(
@@ -305,7 +305,7 @@ class Site:
             deployments_of=lambda lane, merge: [deployment],
             adapter_of=lambda deployment: provider,
             count_in=asyncio.to_thread,
-            **parts,
+            **more,
         )
         return WorkerSide(self, Pool(settings, parts), worker_id)
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.key_clock import GRAIN_MS, WINDOW_MS, KeyAtWill
+from embedpool_shared.provider_keys import GRAIN_MS, WINDOW_MS
+from support.key_clock import KeyAtWill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -104,6 +105,18 @@ def test_where_all_is_wanted_hardly_anything_of_a_request_limit_is_left(
     assert fullest_minute(calls)[0] <= rpm
     late = [call for call in calls if call[0] >= calls[0][0] + 2 * MINUTE_MS]
     assert len(late) / 2 >= at_least
+
+
+def test_calls_that_were_slow_at_first_and_then_quick_keep_the_limit(client: redis.Redis) -> None:
+    key = KeyAtWill(client, rpm=600, tpm=60_000)
+    turn_ms = key.now_ms + 2 * MINUTE_MS
+
+    calls = greedy(key, for_ms=4 * MINUTE_MS, tokens=100)
+
+    arrived = [(at + (1_000 if at < turn_ms else 0), size) for at, size in calls]
+    most_calls, most_tokens = fullest_minute(arrived)
+    assert most_calls <= 600
+    assert most_tokens <= 60_000
 
 
 @pytest.mark.parametrize("tokens", [20 * 64, 100 * 64, 300 * 64, 200_000])

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
+    from support.vectors import Input
+
 DEFAULT_DIMS: Final = 1_536
 _ERROR_IN_200: Final = "The server had an error while processing your request"
 
@@ -53,8 +55,10 @@ class FakeProvider:
         latency_s: float = 0.0,
         latency_per_text_s: float = 0.0,
         keep_calls: int = 100_000,
+        count_tokens: Callable[[Input], int] = token_count,
     ) -> None:
         self._dims = dims
+        self._count_tokens = count_tokens
         self._usual = Behaviour(latency_s=latency_s, latency_per_text_s=latency_per_text_s)
         self._log = CallLog(keep=keep_calls)
         self._faults = Faults()
@@ -79,6 +83,7 @@ class FakeProvider:
         latency_s: float = 0.0,
         latency_per_text_s: float = 0.0,
         keep_calls: int = 100_000,
+        count_tokens: Callable[[Input], int] = token_count,
     ) -> AbstractContextManager[FakeProvider]:
         """Serve from a thread of its own; everything public may be used from the test's."""
         return in_background(
@@ -87,6 +92,7 @@ class FakeProvider:
                 latency_s=latency_s,
                 latency_per_text_s=latency_per_text_s,
                 keep_calls=keep_calls,
+                count_tokens=count_tokens,
             )
         )
 
@@ -145,7 +151,8 @@ class FakeProvider:
         self._log.reset()
 
     def _is_plain_when(self, behaviours: Sequence[Behaviour]) -> bool:
-        return not behaviours and self._usual == Behaviour() and not self._log.keeps_calls
+        is_usual = self._usual == Behaviour() and self._count_tokens is token_count
+        return not behaviours and is_usual and not self._log.keeps_calls
 
     def _stats(self) -> dict[str, object]:
         return asdict(self.totals) | asdict(self.traffic)
@@ -178,7 +185,7 @@ class FakeProvider:
     def _answer_ask(self, wire: WireFormat, head: Head, ask: Ask) -> Response:
         faults = self._faults.of(head.key, ask.items)
         behaviour = merged([self._usual, *faults]) if faults else self._usual
-        counts = [token_count(item) for item in ask.items]
+        counts = [self._count_tokens(item) for item in ask.items]
         tokens = sum(counts)
         try:
             refuse(ask, counts, behaviour)

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from embedpool_shared.provider_keys import GRAIN_MS, WINDOW_MS
 from embedpool_shared.scripts import Script, script
 
 if TYPE_CHECKING:
     import redis
 
-WINDOW_MS: Final = 61_000
-GRAIN_MS: Final = 250
 TIME: Final = "redis.call('TIME')"
 
 

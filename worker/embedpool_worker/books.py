@@ -23,6 +23,8 @@ FLEETING_MS: Final = 90 * 24 * 3_600_000
 MOST_FLEETING: Final = 100_000
 FLEETING: Final = frozenset({AccountKind.END_USER, AccountKind.TAG, AccountKind.PASSTHROUGH})
 """Kinds of account whose ids callers make up: forgotten when idle for long, or when too many."""
+LIMITED_ONLY_MS: Final = 600_000
+"""Kinds that are none of ours only bound somebody, like an address: nobody reads their sums."""
 LISTED: Final = FLEETING | {AccountKind.MODEL, AccountKind.PROVIDER, AccountKind.CALLER}
 """Kinds that exist by being spent on; whoever creates one of the others lists it."""
 
@@ -48,11 +50,10 @@ class Books:
         calls = []
         for name, tally in tallies.of.items():
             names = self._names.account(name)
-            kept_ms = FLEETING_MS if _kind(name) in FLEETING else 0
             calls.append(
                 (
                     [names.account, names.window, names.held],
-                    [self._lane, upto, *tally.sums(), kept_ms, *tally.settled()],
+                    [self._lane, upto, *tally.sums(), _kept_ms(name), *tally.settled()],
                 )
             )
         for some in pieces(calls, APPLIED_AT_ONCE):
@@ -86,6 +87,14 @@ class Books:
             for entry in some:
                 arguments += entry
             await self._line.run(script("spendlog"), names, arguments)
+
+
+def _kept_ms(account: str) -> int:
+    """How long an account that hears of no more is kept; 0 is for good."""
+    kind = _kind(account)
+    if kind in FLEETING:
+        return FLEETING_MS
+    return 0 if kind in frozenset(AccountKind) else LIMITED_ONLY_MS
 
 
 def _kind(account: str) -> str:

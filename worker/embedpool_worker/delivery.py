@@ -128,7 +128,7 @@ class Delivery:
         """
         until_at = batch.deadline_at
         joined, _ = sending.flight.landed(part.inputs)
-        pass
+        sending.again += [item for item in joined if item.job.deadline_at > until_at]
         done = [item for item in joined if item.job.deadline_at <= until_at]
         self.fail(jobs_of([*part.items, *done]), error)
 

@@ -50,6 +50,8 @@ class Deployment:
     rpm: int | None = None  # requests a minute, for each key
     tpm: int | None = None  # tokens a minute, for each key
     is_callable: bool = True  # False: its credential or its address is missing
+    takes_own_keys: bool = False  # a caller's own provider key may go there
+    is_callers_own: bool = False  # made for one such caller: its key is nobody else's
     pattern: str = ""  # of a wildcard: its model_name, with `*`; `upstream_model` is "" then
     target: str = ""  # … and the provider's own name, the `*` filled by what the caller wrote
 

@@ -15,26 +15,19 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from embedpool_shared.errors import DeadlineExceeded, Overloaded, PoolError
 from embedpool_shared.jobs import LaneClass
 from embedpool_worker.breaker import Breaker
 from embedpool_worker.deployments import Adapter, Deployment, ProviderKey
 from embedpool_worker.headroom import Headroom, Need, Share
 from embedpool_worker.key_policy import KeyPolicy
-from embedpool_worker.keyring import (
-    KeyHealth,
-    candidates,
-    choose,
-    ready_at,
-    rested_at,
-    to_ask,
-)
+from embedpool_worker.key_refusals import changes_at, in_vain, too_late
+from embedpool_worker.keyring import KeyHealth, candidates, choose, to_ask
 from embedpool_worker.retry_budget import RetryBudget
 from embedpool_worker.shared_keys import SharedKeys
 from embedpool_worker.verdicts import no_keys
 
 BULK_FLOOR_EVERY: Final = 10
-TIMER_GRAIN_S: Final = 0.000_1
+TIMER_GRAIN_S: Final = 0.000_01
 """A timer may ring a little early; one shorter than this would ring for ever."""
 
 
@@ -188,9 +181,9 @@ class Permits:
             permit = self._take(waiter, now)
             if permit:
                 return permit
-        in_vain = _in_vain(keys, until_at=until_at, now=now)
-        if in_vain:
-            raise in_vain
+        refusal = in_vain(keys, until_at=until_at, now=now)
+        if refusal:
+            raise refusal
         self._waiters[lane_class].append(waiter)
         self._grant()
         try:
@@ -227,9 +220,9 @@ class Permits:
 
     def _refuse(self, now: float) -> None:
         for waiter in [w for queue in self._waiters.values() for w in queue]:
-            in_vain = _in_vain(waiter.keys, until_at=waiter.until_at, now=now)
-            if in_vain and not waiter.granted.done():
-                waiter.granted.set_exception(in_vain)
+            refusal = in_vain(waiter.keys, until_at=waiter.until_at, now=now)
+            if refusal and not waiter.granted.done():
+                waiter.granted.set_exception(refusal)
 
     def _take(self, waiter: _Waiter, now: float) -> Permit | None:
         keys = candidates(waiter.keys, waiter.avoided, now=now)
@@ -274,7 +267,7 @@ class Permits:
             self._alarm.cancel()
             self._alarm = None
         waiters = [waiter for queue in self._waiters.values() for waiter in queue]
-        instants = {at for w in waiters for key in w.keys for at in _changes_at(key)}
+        instants = {at for w in waiters for key in w.keys for at in changes_at(key)}
         instants |= {w.until_at for w in waiters if any(key.headroom for key in w.keys)}
         future = [at for at in instants if at > now]
         if future:
@@ -286,7 +279,7 @@ class Permits:
         for waiter in [w for queue in self._waiters.values() for w in queue]:
             is_limited = any(key.headroom for key in waiter.keys)
             if is_limited and waiter.until_at <= now and not waiter.granted.done():
-                waiter.granted.set_exception(_too_late())
+                waiter.granted.set_exception(too_late())
         self._grant()
 
     def _forget(self, waiter: _Waiter) -> None:
@@ -301,34 +294,3 @@ class Permits:
             is_wanted = any(health in w.keys for queue in self._waiters.values() for w in queue)
             if not is_wanted:
                 self._keys.pop((health.deployment.id, health.key.id), None)
-
-
-def _changes_at(key: KeyHealth) -> tuple[float, ...]:
-    if key.is_retired:
-        return ()
-    ask_again_at = key.headroom.ask_again_at if key.headroom else 0.0
-    return key.rested_at(), key.breaker.doubted_until_at, ask_again_at
-
-
-def _in_vain(keys: Sequence[KeyHealth], *, until_at: float, now: float) -> PoolError | None:
-    """The refusal, if none of these keys can be called in time; a busy one always might be."""
-    first_ready_at = ready_at(keys, now=now)
-    if first_ready_at is not None and first_ready_at <= max(until_at, now):
-        return None
-    provider = keys[0].deployment.provider
-    first_rested_at = rested_at(keys, now=now)
-    if first_ready_at is not None and first_rested_at == now:
-        return _overloaded(provider, wait_s=first_ready_at - now)
-    return no_keys(provider, retry_after_s=None if first_ready_at is None else first_ready_at - now)
-
-
-def _overloaded(provider: str, *, wait_s: float) -> Overloaded:
-    return Overloaded(
-        f"[{provider}] Every key is at its limit; the next call can be made in {wait_s:.1f} s",
-        code="overloaded",
-        retry_after_s=wait_s,
-    )
-
-
-def _too_late() -> DeadlineExceeded:
-    return DeadlineExceeded("No provider key had room within the request's time", code="timeout")

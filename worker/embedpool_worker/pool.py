@@ -192,9 +192,7 @@ class Pool:
         lane = Lane(
             deployments_of=lambda merge: parts.deployments_of(model, merge),
             permits=self._permits,
-            dispatcher=Dispatcher(
-                calls, committer, learned=parts.learned, storing=parts.storing
-            ),
+            dispatcher=Dispatcher(calls, committer, learned=parts.learned, storing=parts.storing),
             marks=Marks(parts.line("marks"), names),
             bounds=LaneBounds(
                 linger_s=settings.linger_s, max_waiting_items=settings.max_leased_items

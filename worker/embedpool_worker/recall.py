@@ -139,7 +139,8 @@ class Recall:
         return taken
 
     async def _exchange(self, asked: list[_Name]) -> None:
-        if not asked:
+        if not asked:  # everybody went on before they were asked for: nothing is under way
+            self._is_late = False
             return
         try:
             blobs = await self._line.call(

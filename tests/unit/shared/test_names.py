@@ -44,6 +44,7 @@ def test_no_two_things_share_a_name(models: list[str], pack_id: str, other_id: s
 def test_everything_is_under_the_prefix(prefix: str) -> None:
     names = Names(prefix)
     own = [names.lanes, names.known_lanes, names.catalog, names.alive, names.maintenance]
+    own += [names.caps, names.vectors]
 
     assert len(set(own)) == len(own)
     assert all(name.startswith(f"{prefix}:") for name in [*own, *names_of(names.lane("m"))])
@@ -67,6 +68,8 @@ def test_the_lists_of_lanes_share_one_slot() -> None:
         (Names().lane("m").ledger, "ep:{lane:m}:ledger"),
         (Names().lane("m").dead, "ep:{lane:m}:dead"),
         (Names().catalog, "ep:catalog"),
+        (Names().caps, "ep:caps"),
+        (Names().vectors, "ep:vectors"),
     ],
 )
 def test_operators_find_the_documented_names(name: str, expected: str) -> None:

@@ -405,3 +405,155 @@ def test_a_busy_key_is_waited_for_even_after_the_deadline() -> None:
         assert (await waiting).health is desk.key
 
     run(test())
+
+
+# Keys that failed
+
+
+def test_a_key_that_failed_lately_is_passed_over_while_another_is_usable() -> None:
+    async def test() -> None:
+        desk = Desk(deployment("a", "b"))
+        failing, fine = desk.permits.keys_of(desk.places)
+        failing.failed(0.0)
+
+        permit = await desk.acquire()
+        waiting = desk.ask("waits for b though a is free")
+        await soon()
+
+        assert permit.health is fine
+        assert not waiting.done()
+        desk.permits.give_back(permit)
+        assert (await waiting).health is fine
+
+    run(test())
+
+
+def test_a_doubted_key_is_used_where_there_is_no_other() -> None:
+    async def test() -> None:
+        desk = Desk()
+        desk.key.failed(0.0)
+
+        assert (await asyncio.wait_for(desk.acquire(), 0.001)).health is desk.key
+
+    run(test())
+
+
+def test_a_doubted_key_gets_its_share_again_after_the_cooldown() -> None:
+    async def test() -> None:
+        desk = Desk(deployment("a", "b"))
+        failing, fine = desk.permits.keys_of(desk.places)
+        failing.failed(0.0)
+        await desk.acquire()
+        waiting = desk.ask("x")
+
+        permit = await waiting
+
+        assert permit.health is failing
+        assert fine.in_flight == 1
+        assert asyncio.get_running_loop().time() == pytest.approx(5.0, abs=1e-3)
+
+    run(test())
+
+
+def test_a_batch_does_not_meet_a_key_again_that_failed_it_while_another_is_usable() -> None:
+    async def test() -> None:
+        desk = Desk(deployment("a", "b"), slots=8)
+        first, other = desk.permits.keys_of(desk.places)
+
+        permit = await desk.permits.acquire(
+            desk.places, INTERACTIVE, until_at=LATER, avoided=[first]
+        )
+        other.cool(60.0)
+        again = await desk.permits.acquire(
+            desk.places, INTERACTIVE, until_at=LATER, avoided=[first]
+        )
+
+        assert (permit.health, again.health) == (other, first)
+
+    run(test())
+
+
+def test_an_open_key_rests_and_is_then_tried_by_one_call() -> None:
+    async def test() -> None:
+        desk = Desk(slots=8)
+        for _ in range(3):
+            desk.key.failed(0.0)
+        tasks = [desk.ask(name) for name in "abc"]
+
+        permit = await tasks[0]
+        await soon()
+        assert asyncio.get_running_loop().time() == pytest.approx(5.0, abs=1e-3)
+        assert desk.granted == ["a"]
+
+        desk.key.worked(0.1)
+        desk.permits.give_back(permit)
+        await soon()
+        assert desk.granted == ["a", "b", "c"]
+
+    run(test())
+
+
+def test_the_quicker_of_two_free_keys_is_preferred_until_it_is_full() -> None:
+    async def test() -> None:
+        desk = Desk(deployment("slow", "quick"), slots=2)
+        slow, quick = desk.permits.keys_of(desk.places)
+        slow.worked(10.0)
+        quick.worked(1.0)
+
+        chosen = [(await desk.acquire()).health for _ in range(3)]
+
+        assert chosen == [quick, quick, slow]
+
+    run(test())
+
+
+# Callers' own keys
+
+
+def test_a_callers_own_key_never_rests_and_is_forgotten_with_its_last_call() -> None:
+    async def test() -> None:
+        desk = Desk(slots=1)
+        place = desk.places[0]
+
+        async def own() -> Permit:
+            return await desk.permits.acquire_for(
+                "scope", place, "sk-theirs", INTERACTIVE, until_at=LATER
+            )
+
+        permit = await own()
+        waiting = asyncio.create_task(own())
+        await soon()
+        assert permit.health.key is not None
+        assert permit.health.key.secret == "sk-theirs"
+        assert permit.health not in desk.permits.keys_of(desk.places)
+        assert not waiting.done()
+
+        desk.permits.give_back(permit)
+        second = await waiting
+        assert second.health is permit.health
+        desk.permits.give_back(second)
+        assert (await own()).health is not permit.health
+
+    run(test())
+
+
+def test_the_pools_own_resting_keys_do_not_concern_a_callers_key() -> None:
+    async def test() -> None:
+        desk = Desk()
+        desk.key.retire()
+
+        await asyncio.wait_for(
+            desk.permits.acquire_for("s", desk.places[0], "x", INTERACTIVE, until_at=LATER), 0.001
+        )
+
+    run(test())
+
+
+def test_where_no_deployment_can_be_called_the_provider_is_named() -> None:
+    async def test() -> None:
+        desk = Desk(deployment(is_callable=False))
+
+        with pytest.raises(NoKeys, match="openai"):
+            await desk.acquire()
+
+    run(test())

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from embedpool_worker.provider_limits import LONGEST_HOLD_S, SaidLimit, said_limits
 
+WHATS = ("limit", "remaining", "reset")
+
 
 def test_both_limits_are_read() -> None:
     said = said_limits(
@@ -64,11 +66,11 @@ def test_a_reset_far_away_is_not_believed() -> None:
 @given(
     st.dictionaries(
         st.sampled_from(
-            [f"x-ratelimit-{a}-{b}" for a in ("limit", "remaining", "reset") for b in ("requests", "tokens")]
+            [f"x-ratelimit-{what}-{of}" for what in WHATS for of in ("requests", "tokens")]
         ),
         st.text(max_size=12),
     )
-)  # fmt: skip
+)
 def test_whatever_a_provider_writes_is_read_without_an_error(headers: dict[str, str]) -> None:
     said = said_limits(headers)
 

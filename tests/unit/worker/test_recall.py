@@ -218,3 +218,17 @@ def test_before_the_first_contact_everything_is_a_miss() -> None:
 
     assert len(asker.taken) == 1
     assert not asker.line.told
+
+
+def test_a_process_that_was_held_up_itself_goes_on_asking() -> None:
+    async def asking(asker: Asker) -> None:
+        asker.ask(pack_of(["a"]))
+        (alarm,) = [question.alarm for question in {one.question for one in asker.recall._asked}]
+        assert alarm is not None
+        alarm._run()  # rings before the question has left
+        await asyncio.sleep(0.01)
+        asker.ask(pack_of(["a"]))
+
+    asker = asked(knowing("a"), asking)
+
+    assert [bool(complete) for _, complete in asker.taken] == [False, True]

@@ -148,6 +148,7 @@ def _deployment(order: Order, facts: _Facts, environ: Mapping[str, str]) -> Depl
         rpm=params.rpm,
         tpm=params.tpm,
         is_callable=not access.missing,
+        takes_own_keys=_takes_own_keys(place.provider, params, facts),
         pattern=order.pattern if place.is_pattern else "",
         target=place.model if place.is_pattern else "",
     )
@@ -202,6 +203,17 @@ def _wants_key(provider: str, params: LitellmParams, traits: Traits) -> bool:
     if provider in AMBIENT | KEYLESS or not traits.env_keys:
         return False
     return not _is_elsewhere(params, traits) and not TOKEN_OPTIONS & params.options().keys()
+
+
+def _takes_own_keys(provider: str, params: LitellmParams, facts: _Facts) -> bool:
+    """Whether a caller's own key is of any use there, and goes to nobody it was not meant for."""
+    traits, access = facts.traits, facts.access
+    if provider in AMBIENT or not traits.env_keys:
+        return False
+    has_address = bool(access.api_base or traits.api_base)
+    if traits.adapter is Adapter.OPENAI_WIRE and not has_address:
+        return False
+    return access.api_base is None or params.passthrough
 
 
 def _is_compatible(provider: str, params: LitellmParams) -> bool:

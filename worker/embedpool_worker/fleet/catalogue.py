@@ -10,6 +10,7 @@ from msgspec import structs
 from embedpool_shared.catalog import ANY_DIMENSIONS, Catalog, ModelCard, same_name
 from embedpool_shared.config.aliases import settled_aliases
 from embedpool_shared.config.notices import Notice, ignored, warning
+from embedpool_worker.deployments import Deployment
 from embedpool_worker.fleet.groups import LOCAL_ALIASES, LOCAL_MODEL
 from embedpool_worker.patterns import Pattern
 from embedpool_worker.providers.cap_words import CapKind
@@ -82,7 +83,12 @@ def _aliases(loaded: LoadedConfig, fleet: Fleet) -> dict[str, str]:
 
 
 def _is_served(name: str, fleet: Fleet) -> bool:
-    return name in fleet.groups or any(Pattern(text).captured(name) for text in fleet.wildcards)
+    """Tell whether a name, or what is before the `@` of `model@provider`, leads anywhere."""
+    return any(
+        candidate in fleet.groups
+        or any(Pattern(text).captured(candidate) for text in fleet.wildcards)
+        for candidate in {name, name.rpartition("@")[0] or name}
+    )
 
 
 def _card(name: str, group: Group, *, is_wildcard: bool = False) -> ModelCard:
@@ -102,11 +108,20 @@ def _card(name: str, group: Group, *, is_wildcard: bool = False) -> ModelCard:
         merges_body=all(one.deployment.merges_body for one in group),
         price_per_token_pico_usd=max(one.price_per_token_pico_usd for one in group),
         has_credential=any(one.deployment.is_callable for one in group),
+        own_key_providers=_own_key_providers(group),
         is_wildcard=is_wildcard or bool(first.pattern),
         max_items_per_call=min(one.deployment.caps.max_items for one in group),
         max_tokens_per_call=_least(one.deployment.caps.max_call_tokens for one in group),
         max_bytes_per_call=_least(one.deployment.caps.max_call_bytes for one in group),
     )
+
+
+def _own_key_providers(group: Group) -> tuple[str, ...]:
+    """List the providers that a caller's own key may go to: each by its first deployment."""
+    first: dict[str, Deployment] = {}
+    for one in group:
+        first.setdefault(one.deployment.provider, one.deployment)
+    return tuple(name for name, deployment in first.items() if deployment.takes_own_keys)
 
 
 def with_learned_caps(catalog: Catalog, fleet: Fleet, learned: LearnedCaps) -> Catalog:

@@ -1,0 +1,172 @@
+"""One batch, several tries: which key, how soon, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from typing_extensions import override
+
+from embedpool_shared.errors import (
+    KeyRejected,
+    ProviderError,
+    ProviderThrottled,
+    ProviderUnavailable,
+    WrongAnswer,
+)
+from embedpool_shared.jobs import LaneClass
+from embedpool_worker.calls import Batch, Calls
+from embedpool_worker.deployments import Deployment
+from embedpool_worker.held import items_of
+from embedpool_worker.key_policy import KeyPolicy
+from embedpool_worker.permits import Permits
+from embedpool_worker.providers.port import ProviderAnswer, ProviderCall
+from support.held import MERGE, pack_of
+from support.lane_bench import FakeProvider, deployment
+from support.virtual_time import in_virtual_time
+
+
+async def _count_in(function: Callable[..., object], *arguments: object) -> object:
+    return function(*arguments)
+
+
+class Desk:
+    """Calls of one lane against a fake provider."""
+
+    def __init__(
+        self, place: Deployment, provider: FakeProvider, policy: KeyPolicy | None = None
+    ) -> None:
+        self.place, self.provider = place, provider
+        self.permits = Permits(slots_per_key=8, policy=policy)
+        self.calls = Calls(self.permits, lambda _: provider, count_in=_count_in)
+
+    def batch(self, *, budget_s: float = 60.0) -> Batch:
+        pack = pack_of(["x"], at=asyncio.get_running_loop().time(), budget_s=budget_s)
+        items = [item for job in pack.open.values() for item in items_of(job)]
+        return Batch(items, MERGE, LaneClass.INTERACTIVE, [self.place])
+
+    async def make(self) -> str | None:
+        """Make one call; returns the secret that was answered."""
+        await self.calls.make(self.batch(), ["x"], None)
+        return self.provider.calls[-1].call.secret
+
+    @property
+    def tried(self) -> list[str | None]:
+        return [made.call.secret for made in self.provider.calls]
+
+
+def failing(key: str, error: ProviderError) -> Callable[[ProviderCall], BaseException | None]:
+    return lambda call: error if call.secret == f"secret-{key}" else None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ProviderThrottled("429", retry_after_s=3.0), KeyRejected("401"), ProviderUnavailable("500")],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_failing_keys_work_goes_on_at_once_and_the_next_request_does_not_try_it(
+    error: ProviderError,
+) -> None:
+    async def test() -> None:
+        desk = Desk(deployment("a", "b"), FakeProvider(objection=failing("a", error)))
+
+        answered = [await desk.make() for _ in range(4)]
+
+        assert desk.tried == ["secret-a", *["secret-b"] * 4]
+        assert answered == ["secret-b"] * 4
+        assert desk.provider.times[1] == pytest.approx(0.05)
+
+    in_virtual_time(test())
+
+
+def test_a_key_that_hangs_is_left_for_another_one() -> None:
+    class Hanging(FakeProvider):
+        @override
+        async def embed(self, call: ProviderCall) -> ProviderAnswer:
+            self.takes_s = 1_000.0 if call.secret == "secret-a" else 0.05
+            return await super().embed(call)
+
+    async def test() -> None:
+        desk = Desk(deployment("a", "b", timeout_s=1.0), Hanging())
+
+        await desk.make()
+        await desk.make()
+
+        assert desk.tried == ["secret-a", "secret-b", "secret-b"]
+        assert asyncio.get_running_loop().time() == pytest.approx(2.1)
+
+    in_virtual_time(test())
+
+
+def test_a_throttled_key_comes_back_at_its_retry_after_and_not_before() -> None:
+    async def test() -> None:
+        provider = FakeProvider(takes_s=0.1)
+        provider.objection = lambda _: (
+            ProviderThrottled("", retry_after_s=3.0) if len(provider.calls) == 1 else None
+        )
+        desk = Desk(deployment("a"), provider)
+
+        await desk.make()
+
+        assert provider.times[1] >= 3.1
+        assert provider.times[1] == pytest.approx(3.1, abs=1e-3)
+
+    in_virtual_time(test())
+
+
+def test_a_batch_that_got_a_wrong_answer_meets_another_key_when_it_is_called_again() -> None:
+    async def test() -> None:
+        provider = FakeProvider(objection=failing("a", WrongAnswer("no vectors")))
+        desk = Desk(deployment("a", "b"), provider)
+        batch = desk.batch()
+        with pytest.raises(WrongAnswer):
+            await desk.calls.make(batch, ["x"], None)
+
+        await desk.calls.make(batch, ["x"], None)
+
+        assert desk.tried == ["secret-a", "secret-b"]
+
+    in_virtual_time(test())
+
+
+def test_a_permit_whose_key_came_to_rest_meanwhile_is_replaced() -> None:
+    async def test() -> None:
+        desk = Desk(deployment("a", "b"), FakeProvider())
+        first, second = desk.permits.keys_of([desk.place])
+        batch = desk.batch()
+        permit = await desk.permits.acquire(
+            [desk.place], LaneClass.INTERACTIVE, until_at=batch.deadline_at
+        )
+        permit.health.cool(30.0)
+
+        await desk.calls.make(batch, ["x"], permit)
+
+        assert permit.health is first
+        assert desk.tried == ["secret-b"]
+        assert (first.in_flight, second.in_flight) == (0, 0)
+
+    in_virtual_time(test())
+
+
+def test_when_everything_fails_second_tries_stay_within_the_budget() -> None:
+    async def test() -> None:
+        provider = FakeProvider(takes_s=0.01, objection=lambda _: ProviderUnavailable("500"))
+        never = KeyPolicy(allowed_fails=1_000_000)  # no breaker helps
+        desk = Desk(deployment("a", "b"), provider, never)
+        first = 0
+
+        async def one() -> None:
+            with pytest.raises(Exception, match=r"500|No available"):
+                await desk.make()
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(200):
+                tasks.create_task(one())
+                first += 1
+                await asyncio.sleep(0.01)
+
+        took_s = asyncio.get_running_loop().time()
+        assert len(provider.calls) <= 1.2 * first + 10 * took_s + 10
+
+    in_virtual_time(test())
