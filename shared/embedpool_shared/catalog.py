@@ -41,6 +41,7 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
     aliases: dict[str, str] = {}  # normalised alias → name in `models`, already transitive
     wildcards: tuple[ModelCard, ...] = ()  # most specific first
     providers: tuple[str, ...] = ()  # every provider that `model@provider` may name
+    keys: tuple[str, ...] = ()  # the ids of the provider keys; a deployment's own where it has none
 
 
 _encoder = msgspec.json.Encoder()

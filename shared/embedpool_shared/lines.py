@@ -17,6 +17,7 @@ DIRECTORY_ROLES: Final = frozenset(
         "admin",
         "admission",
         "announce",
+        "caps",
         "catalog",
         "directory",
         "keys",
@@ -25,6 +26,8 @@ DIRECTORY_ROLES: Final = frozenset(
     }
 )
 """Connections for what is not of one lane: who lives, who pays, what is served, how keys are."""
+
+CACHE_ROLES: Final = frozenset({"cache", "cache-write"})
 
 
 def main_address(config: Config) -> RedisAddress:
@@ -48,6 +51,11 @@ def jobs_address(config: Config) -> RedisAddress:
     return _own_address(config, config.redis.jobs_url)
 
 
+def cache_address(config: Config) -> RedisAddress:
+    """Say where cached vectors are."""
+    return _own_address(config, config.cache.url)
+
+
 def _own_address(config: Config, url: SecretStr | None) -> RedisAddress:
     if url is None:
         return main_address(config)
@@ -56,10 +64,10 @@ def _own_address(config: Config, url: SecretStr | None) -> RedisAddress:
 
 def lines(config: Config, process: str) -> Callable[[str], Line]:
     """Make the maker of a process' connections: one for each role, named so in CLIENT LIST."""
-    main, lanes = main_address(config), lanes_address(config)
+    main, lanes, cache = main_address(config), lanes_address(config), cache_address(config)
 
     def line(role: str) -> Line:
-        address = main if role in DIRECTORY_ROLES else lanes
+        address = main if role in DIRECTORY_ROLES else cache if role in CACHE_ROLES else lanes
         return Line(connection_pool(address, client_name=f"embedpool-{process}:{role}"))
 
     return line

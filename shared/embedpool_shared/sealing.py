@@ -1,7 +1,7 @@
-"""What the secret is for: digests that name credentials, and ciphertexts that carry them. Pure.
+"""What the secret is for: digests of credentials, ciphertexts that carry them, signatures. Pure.
 
-Two uses, two keys, both derived (HKDF-SHA256): knowing one tells nothing of the other. Older
-secrets still open what they sealed and still find what they named, so a secret can be rotated.
+Each use has a key of its own, all derived (HKDF-SHA256): knowing one tells nothing of the others.
+Older secrets still open what they sealed and find what they named, so a secret can be rotated.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _ID_BYTES: Final = 4
 _DIGEST: Final = b"embedpool digest 1"
 _SEAL: Final = b"embedpool seal 1"
 _CACHE: Final = b"embedpool cache 1"
+_COOKIE: Final = b"embedpool cookie 1"
 
 
 class SealBroken(PoolError):
@@ -38,6 +39,7 @@ class Secrets:
         secrets = [current, *older]
         self._digest_keys = [_derived(secret, _DIGEST) for secret in secrets]
         self._cache_key = _derived(current, _CACHE)
+        self._cookie_key = _derived(current, _COOKIE)
         self._seals = {}
         for secret in reversed(secrets):
             key = _derived(secret, _SEAL)
@@ -59,6 +61,14 @@ class Secrets:
     def cache_digest(self, content: bytes) -> str:
         """Name cached content, so that a name cannot be guessed from a text; 64 hex digits."""
         return hashlib.blake2b(content, key=self._cache_key, digest_size=32).hexdigest()
+
+    def sign(self, content: bytes) -> bytes:
+        """Sign what a browser keeps for us; 32 bytes."""
+        return hmac.new(self._cookie_key, content, hashlib.sha256).digest()
+
+    def is_signed(self, content: bytes, signature: bytes) -> bool:
+        """Say whether the current secret signed that; an older one's signatures end with it."""
+        return hmac.compare_digest(self.sign(content), signature)
 
     def seal(self, plain: bytes, *, place: str, nonce: bytes) -> bytes:
         """Encrypt `plain` for `place` alone; a nonce is `NONCE_BYTES` random bytes, used once."""

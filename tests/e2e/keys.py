@@ -74,7 +74,9 @@ class Office:
 
     def of_key(self, key: str) -> Row:
         """Show what is known of a key, what it spent included."""
-        info: Row = self.get("/key/info", key=key)["info"]
+        response = self.ask("GET", "/key/info", params={"key": key})
+        assert response.status_code == 200, response.text
+        info: Row = response.json()["info"]
         return info
 
     def spending(self, kind: str) -> dict[str, Row]:
@@ -126,6 +128,15 @@ class Books:
         """Name every account of a kind that anything is known of."""
         names = self._client.keys(f"ep:{{acct:{kind}:*}}")
         return [name.decode().removeprefix("ep:{acct:").removesuffix("}") for name in names]
+
+    def lasts(self, account: str) -> bool:
+        """Tell whether an account is kept for good."""
+        return bool(self._client.pttl(f"ep:{{acct:{account}}}") == -1)
+
+    def dump(self) -> None:
+        """Write everything there is to the RDB file, as it is, beside the AOF."""
+        self._client.config_set("rdbcompression", "no")
+        self._client.save()
 
     def _unsettled(self) -> list[bytes]:
         waiting = [name for name in self._client.keys("*:ledger") if self._client.xlen(name)]

@@ -150,7 +150,7 @@ def words(draw: random.Random, number: int) -> str:
     return f"{number}: " + " ".join(draw.choices(VOCABULARY, k=count))
 
 
-VOCABULARY: Final = "pool embedding Vektor naïve 短い text queue of many callers Größe 🙂 x".split()
+VOCABULARY: Final = ["pool", "embedding", "Vektor", "naïve", "短い", "text", "queue", "of", "many", "callers", "Größe", "🙂", "x"]
 
 
 def mixed(payers: Sequence[Payer], count: int, *, seed: int) -> list[Ask]:

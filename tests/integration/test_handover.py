@@ -12,7 +12,7 @@ from embedpool_shared.errors import InternalError
 from embedpool_shared.jobs import LaneClass
 from embedpool_shared.names import GROUP
 from embedpool_worker.handover import MOST_AT_ONCE, hand_over
-from embedpool_worker.pool import MAX_DELIVERIES
+from embedpool_worker.served_lane import MAX_DELIVERIES
 from embedpool_worker.suspects import MAX_TRIES
 from integration.by_hand import Hand
 from integration.one_process import MODEL, Embedder, Site, right, until

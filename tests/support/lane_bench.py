@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
 
-from embedpool_shared.jobs import Input, JobReply, LaneClass, LedgerRecord, MergeKey
+from embedpool_shared.jobs import Input, JobReply, LaneClass, LedgerRecord
 from embedpool_worker.calls import Calls
 from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Adapter, Deployment, ProviderKey
 from embedpool_worker.dispatch import Dispatcher
 from embedpool_worker.endings import Ending
-from embedpool_worker.held import HeldPack
+from embedpool_worker.held import HeldJob, HeldPack
 from embedpool_worker.lane import Lane, LaneBounds
 from embedpool_worker.permits import Permits
 from embedpool_worker.providers.port import ProviderAnswer, ProviderCall
@@ -184,7 +184,7 @@ async def bench(
     provider: FakeProvider | None = None,
     slots: int = 8,
     max_waiting_items: int = 10_000,
-    deployments_of: Callable[[MergeKey], Sequence[Deployment]] | None = None,
+    deployments_of: Callable[[HeldJob], Sequence[Deployment]] | None = None,
     count_in: Callable[..., Any] = _count_in,
 ) -> AsyncIterator[Bench]:
     """Put a lane on the bench; leaving waits until it has nothing more to do."""

@@ -38,8 +38,8 @@ class TlsFiles:
     key: Path
 
 
-def make_tls_files(directory: Path) -> TlsFiles:
-    """Make a CA and a certificate for `localhost` and 127.0.0.1, valid for a day."""
+def make_tls_files(directory: Path, *hosts: str) -> TlsFiles:
+    """Make a CA and a certificate for `hosts`, `localhost` and 127.0.0.1, valid for a day."""
     files = TlsFiles(directory / "ca.pem", directory / "server.pem", directory / "server-key.pem")
     ca_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca_name, server_name = _name("embedpool test CA"), _name("localhost")
@@ -49,10 +49,11 @@ def make_tls_files(directory: Path) -> TlsFiles:
         .add_extension(_SIGNS_CERTIFICATES, critical=True)
     )
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
-    loopback = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    names = [x509.DNSName(host) for host in ("localhost", *hosts)]
+    loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     server = (
         _draft(server_name, ca_name, server_key)
-        .add_extension(x509.SubjectAlternativeName(loopback), critical=False)
+        .add_extension(x509.SubjectAlternativeName([*names, loopback]), critical=False)
         # Python 3.13 verifies strictly and refuses a certificate without it.
         .add_extension(authority, critical=False)
     )

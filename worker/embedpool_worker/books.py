@@ -24,7 +24,7 @@ MOST_FLEETING: Final = 100_000
 FLEETING: Final = frozenset({AccountKind.END_USER, AccountKind.TAG, AccountKind.PASSTHROUGH})
 """Kinds of account whose ids callers make up: forgotten when idle for long, or when too many."""
 LIMITED_ONLY_MS: Final = 600_000
-"""Kinds that are none of ours only bound somebody, like an address: nobody reads their sums."""
+"""Whoever is no kind of account is only limited, like an address; nobody reads such sums."""
 LISTED: Final = FLEETING | {AccountKind.MODEL, AccountKind.PROVIDER, AccountKind.CALLER}
 """Kinds that exist by being spent on; whoever creates one of the others lists it."""
 
@@ -94,7 +94,7 @@ def _kept_ms(account: str) -> int:
     kind = _kind(account)
     if kind in FLEETING:
         return FLEETING_MS
-    return 0 if kind in frozenset(AccountKind) else LIMITED_ONLY_MS
+    return 0 if kind in AccountKind.__members__.values() else LIMITED_ONLY_MS
 
 
 def _kind(account: str) -> str:

@@ -17,6 +17,7 @@ from embedpool_worker.headroom import Need
 from embedpool_worker.held import Item, estimated_tokens, input_size_bytes
 from embedpool_worker.key_care import KeyCare
 from embedpool_worker.keyring import KeyHealth, candidates
+from embedpool_worker.own_keys import said_of_own_key
 from embedpool_worker.permits import Permit, Permits
 from embedpool_worker.providers.port import Provider, ProviderAnswer, ProviderCall
 from embedpool_worker.retries import retrying
@@ -151,6 +152,8 @@ class Calls:
             error = failed if isinstance(failed, ProviderError) else _silent()
             batch.failed_with.add(permit.health)
             self._care.failed(permit, error)
+            if deployment.is_callers_own and (said := said_of_own_key(error, deployment.provider)):
+                raise said from None
             raise error from None
         finally:
             if counting:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from embedpool_shared.errors import ModelNotFound
+from embedpool_shared.errors import EmbedPoolError, ModelNotFound
 from embedpool_shared.jobs import LaneClass, MergeKey
 from embedpool_worker.dispatch import Dispatcher
 from embedpool_worker.held import HeldJob, HeldPack, Item, items_of
@@ -108,7 +108,11 @@ class Lane:
         place = (job.merge, lane_class)
         queue = self._queues.get(place)
         if queue is None:
-            deployments = self._deployments_of(job.merge)
+            try:
+                deployments = self._deployments_of(job)
+            except EmbedPoolError as error:
+                self.dispatcher.fail([job], error)
+                return None
             if not deployments:
                 self.dispatcher.fail([job], _nobody_serves(job.merge))
                 return None

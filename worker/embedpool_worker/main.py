@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
+from secrets import token_urlsafe
 from typing import Any
 
 import uvloop
 
-from embedpool_shared.catalog import encode_catalog
+from embedpool_shared.config.secret import require_secret, secrets_of
 from embedpool_shared.config.settings import Config
-from embedpool_shared.errors import QueueUnavailable
 from embedpool_shared.jobs import LaneClass, MergeKey
 from embedpool_shared.lines import jobs_address, lines, main_address
 from embedpool_shared.memory import settle_memory
 from embedpool_shared.names import Names
 from embedpool_shared.presence import WORKER, Presence, Seen
-from embedpool_shared.redis import connection_pool
+from embedpool_shared.redis import Line, connection_pool
+from embedpool_shared.sealing import Secrets
+from embedpool_worker.cached_vectors import Spaces
 from embedpool_worker.deployments import Adapter, Deployment
 from embedpool_worker.fleet.understanding import Understanding, understood
+from embedpool_worker.key_policy import KeyPolicy
+from embedpool_worker.learned_caps import LearnedCaps
 from embedpool_worker.maintenance import Housekeeper, maintenance_worker, run_maintenance
-from embedpool_worker.pool import Pool, PoolParts, PoolSettings
+from embedpool_worker.pool import Pool
 from embedpool_worker.providers import adapters
 from embedpool_worker.providers.http_options import HttpOptions
 from embedpool_worker.providers.local import LocalModel
 from embedpool_worker.providers.port import Provider
+from embedpool_worker.published_catalog import PublishedCatalog
+from embedpool_worker.recall import Recall
+from embedpool_worker.served_lane import PoolParts, PoolSettings
+from embedpool_worker.storing import CacheBounds, Storing
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +56,7 @@ def run(options: WorkerOptions, environ: Mapping[str, str]) -> int:
     """Serve until told to stop; raises `ConfigInvalid`."""
     found = understood(options.config_path, environ)
     main_address(found.loaded.config)
+    require_secret(found.loaded.config)
     if options.says_notices:
         for notice in found.notices:
             log.warning("config_%s path=%s reason=%s", notice.kind, notice.path, notice.reason)
@@ -106,9 +113,11 @@ class WorkerProcess:
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokens")
         self._stop = asyncio.Event()
         self._alive: frozenset[str] = frozenset()
-        self._catalog_blob = encode_catalog(found.catalog)
-        self._catalog_version = hashlib.sha256(self._catalog_blob).hexdigest()[:16]
+        self._learned = LearnedCaps()
+        self._catalog = PublishedCatalog(self._line, self._names, found, self._learned)
         self._jobs_address = jobs_address(config)
+        secrets = secrets_of(config)
+        self._cache = _vector_cache(config, self._line, self._names, secrets)
         self._pool = Pool(
             PoolSettings(
                 worker_id=options.worker_id,
@@ -119,6 +128,10 @@ class WorkerProcess:
                 },
                 max_leased_items=config.pool.max_leased_items,
                 slots_per_key=config.pool.slots_per_key,
+                key_policy=KeyPolicy(
+                    cooldown_s=config.router_settings.cooldown_time,
+                    allowed_fails=config.router_settings.allowed_fails,
+                ),
                 max_tries=1 + config.max_retries,
             ),
             PoolParts(
@@ -127,9 +140,12 @@ class WorkerProcess:
                 deployments_of=self._deployments_of,
                 adapter_of=self._adapters.of,
                 count_in=self._count,
+                learned=self._learned,
+                recall=self._cache.recall if self._cache else None,
+                storing=self._cache.storing if self._cache else None,
+                secrets=secrets,
             ),
         )
-        self._publishing: asyncio.Task[None] | None = None
         self._presence = Presence(
             self._line("presence"),
             self._names,
@@ -150,7 +166,11 @@ class WorkerProcess:
                 beside = [
                     tasks.create_task(self._presence.run()),
                     tasks.create_task(run_maintenance(self._maintenance_worker)),
+                    tasks.create_task(self._catalog.run()),
                 ]
+                if self._cache:
+                    beside.append(tasks.create_task(self._cache.recall.run()))
+                    beside.append(tasks.create_task(self._cache.storing.run()))
                 tasks.create_task(self._pool.run())
                 tasks.create_task(self._stop_when_asked(beside))
         finally:
@@ -191,20 +211,33 @@ class WorkerProcess:
 
     def _see(self, seen: Seen) -> None:
         """Publish the catalogue where Redis has another, and look after vanished workers' work."""
-        if seen.catalog_version != self._catalog_version:
-            self._publishing = asyncio.create_task(self._publish())
+        self._catalog.compare(seen.catalog_version)
         if self._alive - seen.workers or seen.was_forgotten:
             self._pool.hurry()
         self._alive = seen.workers
 
-    async def _publish(self) -> None:
-        line = self._line("catalog")
-        with suppress(QueueUnavailable):
-            await line.call(
-                "HSET", self._names.catalog,
-                "models", self._catalog_blob, "version", self._catalog_version,
-            )  # fmt: skip
-        await line.close()
+
+@dataclass(frozen=True, slots=True)
+class VectorCache:
+    """Both ends of it: what is known is not sent, what was answered is kept."""
+
+    recall: Recall
+    storing: Storing
+
+
+def _vector_cache(
+    config: Config, line: Callable[[str], Line], names: Names, secrets: Secrets | None
+) -> VectorCache | None:
+    if config.cache_ttl_s <= 0:
+        return None
+    # Without a secret nobody else has the names either: a cache of this process' own.
+    digest = (secrets or Secrets(token_urlsafe(32))).cache_digest
+    spaces = Spaces()
+    bounds = CacheBounds(config.cache_ttl_s, config.cache.max_bytes)
+    return VectorCache(
+        Recall(line("cache"), names, digest, spaces),
+        Storing(line("cache-write"), names, digest, spaces, bounds),
+    )
 
 
 def _http_options(config: Config) -> HttpOptions:

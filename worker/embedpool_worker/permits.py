@@ -111,7 +111,8 @@ class Permits:
         health = self._keys.get(name)
         if health is None:
             health = self._keys[name] = self._made(deployment, key)
-            if self.shared and deployment.adapter is not Adapter.LOCAL:
+            health.is_foreign = deployment.is_callers_own
+            if self.shared and not (deployment.adapter is Adapter.LOCAL or health.is_foreign):
                 if deployment.rpm or deployment.tpm:
                     health.headroom = Headroom(deployment.rpm, deployment.tpm)
                 self.shared.join(health)
@@ -141,28 +142,6 @@ class Permits:
         if not keys:
             raise no_keys(deployments[0].provider, retry_after_s=None)
         return await self._acquire(keys, lane_class, until_at=until_at, need=need, avoided=avoided)
-
-    async def acquire_for(
-        self,
-        scope: str,
-        deployment: Deployment,
-        secret: str,
-        lane_class: LaneClass,
-        *,
-        until_at: float,
-    ) -> Permit:
-        """Wait for a permit to call with a caller's own key, known by its credential scope.
-
-        It has slots of its own and no limits we know of; it never rests, and it is forgotten with
-        its last call.
-        """
-        name = (deployment.id, f"own:{scope}")
-        health = self._keys.get(name)
-        if health is None:
-            health = self._made(deployment, ProviderKey(name[1], secret))
-            health.is_foreign = True
-            self._keys[name] = health
-        return await self._acquire([health], lane_class, until_at=until_at)
 
     async def _acquire(
         self,

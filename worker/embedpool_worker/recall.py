@@ -37,7 +37,8 @@ EXCHANGE_PATIENCE_S: Final = 1.0
 """After so long an exchange counts as lost, and the connection as broken."""
 VECTORS_PER_EXCHANGE: Final = 256
 
-DeploymentsOf = Callable[[MergeKey], Sequence[Deployment]]
+DeploymentsOf = Callable[[HeldJob], Sequence[Deployment]]
+"""Where a job may be sent; raises one of our errors where it may not be sent at all."""
 Then = Callable[[HeldPack, list[tuple[HeldJob, str]]], None]
 """Takes a pack over again, with the jobs that are complete and the model each came from."""
 
@@ -120,7 +121,7 @@ class Recall:
     ) -> list[_Name]:
         if not job.job.cache & CacheUse.READ or job.job.sealed or job.has_ended:
             return []
-        deployments = deployments_of(job.merge)
+        deployments = deployments_of(job)
         if not deployments:
             return []
         question.dims[job.merge] = dims_of(job.merge, deployments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -20,7 +20,7 @@ from embedpool_shared.errors import (
     WrongAnswer,
 )
 from embedpool_shared.jobs import LaneClass
-from embedpool_worker.deployments import Deployment
+from embedpool_worker.deployments import Deployment, ProviderKey
 from embedpool_worker.headroom import Lease
 from embedpool_worker.key_care import KeyCare
 from embedpool_worker.keyring import KeyHealth
@@ -85,7 +85,8 @@ def with_key(test: Callable[[Ward], None], place: Deployment | None = None, **ow
         permits = Permits(slots_per_key=8, shared=shared)
         where = place or deployment("k")
         if own:
-            permit = await permits.acquire_for("s", where, "x", LaneClass.INTERACTIVE, until_at=9.0)
+            theirs = replace(where, keys=(ProviderKey("s", "x"),), is_callers_own=True)
+            permit = await permits.acquire([theirs], LaneClass.INTERACTIVE, until_at=9.0)
         else:
             permit = await permits.acquire([where], LaneClass.INTERACTIVE, until_at=9.0)
         test(Ward(KeyCare(permits), permit, shared))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from embedpool_shared.errors import NoKeys
 from embedpool_shared.jobs import LaneClass
-from embedpool_worker.deployments import Adapter, Deployment
+from embedpool_worker.deployments import Adapter, Deployment, ProviderKey
 from embedpool_worker.keyring import KeyHealth
 from embedpool_worker.permits import Permit, Permits
 from support.lane_bench import deployment
@@ -510,15 +511,17 @@ def test_the_quicker_of_two_free_keys_is_preferred_until_it_is_full() -> None:
 # Callers' own keys
 
 
+def own_place(place: Deployment) -> Deployment:
+    return replace(place, keys=(ProviderKey("scope", "sk-theirs"),), is_callers_own=True)
+
+
 def test_a_callers_own_key_never_rests_and_is_forgotten_with_its_last_call() -> None:
     async def test() -> None:
         desk = Desk(slots=1)
-        place = desk.places[0]
+        theirs = own_place(desk.places[0])
 
         async def own() -> Permit:
-            return await desk.permits.acquire_for(
-                "scope", place, "sk-theirs", INTERACTIVE, until_at=LATER
-            )
+            return await desk.permits.acquire([theirs], INTERACTIVE, until_at=LATER)
 
         permit = await own()
         waiting = asyncio.create_task(own())
@@ -542,9 +545,8 @@ def test_the_pools_own_resting_keys_do_not_concern_a_callers_key() -> None:
         desk = Desk()
         desk.key.retire()
 
-        await asyncio.wait_for(
-            desk.permits.acquire_for("s", desk.places[0], "x", INTERACTIVE, until_at=LATER), 0.001
-        )
+        theirs = own_place(desk.places[0])
+        await asyncio.wait_for(desk.permits.acquire([theirs], INTERACTIVE, until_at=LATER), 0.001)
 
     run(test())
 

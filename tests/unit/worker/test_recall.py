@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpool_shared.jobs import CacheUse, MergeKey
+from embedpool_shared.jobs import CacheUse
 from embedpool_shared.names import Names
 from embedpool_worker.cached_vectors import CachedVector, Spaces, content_of, written
 from embedpool_worker.deployments import Deployment
@@ -58,8 +58,7 @@ class Asker:
         self.recall.look_up(pack, self._deployments_of, self._take)
         return pack
 
-    def _deployments_of(self, merge: MergeKey) -> list[Deployment]:
-        del merge
+    def _deployments_of(self, _: HeldJob) -> list[Deployment]:
         return PLACES
 
     def _take(self, pack: HeldPack, complete: list[tuple[HeldJob, str]]) -> None:

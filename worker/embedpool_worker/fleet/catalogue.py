@@ -10,7 +10,7 @@ from msgspec import structs
 from embedpool_shared.catalog import ANY_DIMENSIONS, Catalog, ModelCard, same_name
 from embedpool_shared.config.aliases import settled_aliases
 from embedpool_shared.config.notices import Notice, ignored, warning
-from embedpool_worker.deployments import Deployment
+from embedpool_worker.deployments import Adapter, Deployment
 from embedpool_worker.fleet.groups import LOCAL_ALIASES, LOCAL_MODEL
 from embedpool_worker.patterns import Pattern
 from embedpool_worker.providers.cap_words import CapKind
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from embedpool_shared.config.file import LoadedConfig
+    from embedpool_worker.fleet.assembly import Served
     from embedpool_worker.fleet.groups import Fleet, Group
     from embedpool_worker.learned_caps import LearnedCaps
     from embedpool_worker.providers.limits import Dimensions
@@ -50,7 +51,16 @@ def catalogue(loaded: LoadedConfig, fleet: Fleet) -> Catalog:
         },
         wildcards=wildcards,
         providers=tuple(providers),
+        keys=tuple(dict.fromkeys(key for group in served for one in group for key in _keys(one))),
     )
+
+
+def _keys(served: Served) -> list[str]:
+    """Name the keys whose state workers share; where none is needed the deployment has one."""
+    deployment = served.deployment
+    if not deployment.is_callable or deployment.adapter is Adapter.LOCAL:
+        return []
+    return [key.id for key in deployment.keys] or [deployment.id]
 
 
 def unserved_names(loaded: LoadedConfig, fleet: Fleet) -> tuple[Notice, ...]:

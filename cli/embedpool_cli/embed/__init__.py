@@ -1,0 +1,1 @@
+"""`embedpool embed`: files of texts in, files of vectors out."""

@@ -1,0 +1,135 @@
+"""Reads the pool's answer to a request: vectors as bytes, or what its refusal means. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, Final
+
+import orjson
+
+from embedpool_shared.vectors import FLOAT_BYTES, bytes_of_base64, bytes_of_floats, is_finite
+
+MAX_REASON_CHARS: Final = 500
+SUSPECT: Final = re.compile(r"\binput\[(\d{1,5})\]")
+
+
+class Verdict(Enum):
+    """What to do after a refusal."""
+
+    WAIT = auto()  # the pool cannot now; it is the moment, not the texts
+    SHRINK = auto()  # … and a smaller request may have it easier
+    DOUBT = auto()  # a failure that may be the provider's, or one text's
+    SPLIT = auto()  # one of the texts is not wanted
+    STOP = auto()  # every request will be refused like this one
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The vectors of a request."""
+
+    vectors: Sequence[bytes] = field(repr=False)  # little-endian float32, in order
+    dims: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request has no vectors."""
+
+    verdict: Verdict
+    reason: str
+    status: int | None = None
+    code: str | None = None
+    retry_after_s: float | None = None
+    suspect: int | None = None  # the one input it names
+
+
+def answered(body: bytes, expected: int) -> Answered | Refusal:
+    """Read a 200; anything but `expected` finite vectors of one length is a refusal."""
+    try:
+        answer = orjson.loads(body)
+        entries = answer["data"]
+        if len(entries) != expected:
+            return _strange(f"{len(entries)} vectors for {expected} texts")
+        vectors = [_vector(entry["embedding"]) for entry in entries]
+        if any(entry.get("index", place) != place for place, entry in enumerate(entries)):
+            return _strange("its vectors are not in order")
+        tokens = int((answer.get("usage") or {}).get("total_tokens") or 0)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return _strange("it is no embeddings answer")
+    size = len(vectors[0])
+    if not size or any(len(vector) != size for vector in vectors):
+        return _strange("its vectors are not all of one length")
+    if not is_finite(b"".join(vectors)):
+        return _strange("its vectors hold numbers that are none")
+    return Answered(vectors, size // FLOAT_BYTES, tokens)
+
+
+def refused(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
+    """Say what an answer that is no 200 means; `headers` ignores case."""
+    error = _error(body)
+    message, code, param = (_text(error.get(name)) for name in ("message", "code", "param"))
+    found = SUSPECT.search(param or "") or SUSPECT.match(message or "")
+    return Refusal(
+        verdict=_verdict(status, code, param, may_retry=headers.get("x-should-retry") != "false"),
+        reason=(message or f"the pool answered with status {status}")[:MAX_REASON_CHARS],
+        status=status,
+        code=code,
+        retry_after_s=_retry_after_s(headers),
+        suspect=int(found[1]) if found else None,
+    )
+
+
+def _verdict(status: int, code: str | None, param: str | None, *, may_retry: bool) -> Verdict:
+    match status:
+        case 400 | 413 | 422:
+            # A parameter is the command's, and wrong in every request.
+            is_ours = param is not None and not param.startswith("input")
+            return Verdict.STOP if is_ours else Verdict.SPLIT
+        case 429 if not may_retry:
+            return Verdict.STOP
+        case 504:
+            return Verdict.SHRINK
+        case 503 if code == "overloaded":
+            return Verdict.SHRINK
+        case 408 | 409 | 425 | 429 | 503:
+            return Verdict.WAIT
+        case _ if status >= 500:
+            return Verdict.DOUBT
+        case _:
+            return Verdict.STOP
+
+
+def _vector(embedding: Any) -> bytes:
+    if isinstance(embedding, str):
+        return bytes_of_base64(embedding)
+    return bytes_of_floats(embedding)
+
+
+def _strange(what: str) -> Refusal:
+    return Refusal(Verdict.DOUBT, f"a wrong answer: {what}", status=200)
+
+
+def _error(body: bytes) -> Mapping[str, Any]:
+    try:
+        answer = orjson.loads(body)
+    except ValueError:
+        return {}
+    error = answer.get("error") if isinstance(answer, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        told = headers.get(name, "")
+        # A date is not understood: our own pause does.
+        if told.replace(".", "", 1).isdecimal() and told.isascii():
+            return float(told) * unit_s
+    return None
