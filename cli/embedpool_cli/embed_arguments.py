@@ -56,7 +56,9 @@ def _add_formats(embed: argparse.ArgumentParser) -> None:
     embed.add_argument(
         "--field", default="text", metavar="NAME", help="the field or column to embed (text)"
     )
-    embed.add_argument("--id", metavar="NAME", help="the field that tells rows apart (their number)")
+    embed.add_argument(
+        "--id", metavar="NAME", help="the field that tells rows apart (their number)"
+    )
     embed.add_argument(
         "--carry", type=names, default=[], metavar="A,B", help="fields that go into OUT as well"
     )
@@ -73,7 +75,9 @@ def _add_formats(embed: argparse.ArgumentParser) -> None:
         help="make OUT a folder of files of so many rows, with a manifest",
     )
     embed.add_argument(
-        "--rejects", metavar="FILE", help="where rows that fail go, with the reason (OUT.rejects.jsonl)"
+        "--rejects",
+        metavar="FILE",
+        help="where rows that fail go, with the reason (OUT.rejects.jsonl)",
     )
 
 
@@ -99,7 +103,12 @@ def _add_pace(embed: argparse.ArgumentParser) -> None:
     bounded: tuple[tuple[str, int, int, str], ...] = (
         ("--batch", MAX_BATCH, DEFAULT_BATCH, "rows of a request"),
         ("--concurrency", MAX_CONCURRENCY, DEFAULT_CONCURRENCY, "requests at the same time"),
-        ("--patience-s", MAX_PATIENCE_S, DEFAULT_PATIENCE_S, "seconds to keep trying while nothing works"),
+        (
+            "--patience-s",
+            MAX_PATIENCE_S,
+            DEFAULT_PATIENCE_S,
+            "seconds to keep trying while nothing works",
+        ),
     )
     for flag, most, default, text in bounded:
         embed.add_argument(

@@ -445,8 +445,8 @@ def test_the_proxys_feature_extraction_models_answer_curl(tmp_path: Path) -> Non
     for answer in answers:
         check_documented(answer)
         assert vectors_of(answer) == [vector_of("write a litellm poem", 1_536)]
-    print(proxy.tunnels, [(h.path, h.headers.get("host"), h.headers.get("authorization")) for h, _ in everybody.requests])
     assert heard == ["Bearer hf_LdS", "Bearer sk-ours", "Bearer hf_LdS"]
+    # Nobody else was asked anything: not about a model, not for a tokenizer.
     assert [host.partition(":")[0] for host in proxy.tunnels] == [
         "inference.example", "openai.example", "router.huggingface.co",
     ]  # fmt: skip

@@ -251,10 +251,10 @@ async def test_no_key_is_found_anywhere_after_a_session_in_which_everything_went
         Behaviour(latency_s=0.05),
     )  # fmt: skip
 
-    for key in (CANARY, virtual):
+    for key, model in ((CANARY, "small"), (virtual, "closed")):
         answers = await all_at_once(pool.url, bodies, bearer(key))
         assert {answer.status for answer in answers} == {200}
-        failing = [ask(office, key, text=f"{n} failing") for n in range(7)]
+        failing = [ask(office, key, model, f"{n} failing") for n in range(7)]
         texts += [answer.text + str(answer.headers) for answer in failing]
     provider.behave(Behaviour(latency_s=1))
     async with callers(20, pool.url) as waiting:

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 COMMANDS: Final = (
     "+client|setname +ping +select +time +eval +evalsha "
-    "+get +mget +set +del +exists +pexpire +pttl +setbit +getbit "
-    "+hget +hmget +hset +hincrby +sadd "
-    "+zadd +zrem +zrange +zrangebyscore +zremrangebyscore "
-    "+xadd +xdel +xrange +xtrim +xread +xreadgroup +xack +xpending +xclaim +xautoclaim "
-    "+xgroup|create +xgroup|delconsumer +xinfo|consumers "
+    "+get +mget +set +del +unlink +exists +persist +pexpire +pttl +setbit +getbit "
+    "+hget +hmget +hset +hgetall +hdel +hincrby +sadd "
+    "+zadd +zrem +zcard +zscore +zpopmin +zrange +zrangebyscore +zremrangebyscore "
+    "+xadd +xdel +xlen +xrange +xrevrange +xtrim +xread "
+    "+xreadgroup +xack +xpending +xclaim +xautoclaim "
+    "+xgroup|create +xgroup|delconsumer +xinfo|consumers +xinfo|groups +xinfo|stream "
 )
 """What embedpool needs of Redis; the manual of operations lists the same."""
 ARQ_COMMANDS: Final = (
-    "+multi +exec +watch +unwatch +psetex +setex +incrby +expire "
-    "+zcard +zscore +zincrby +dbsize +info "
+    "+multi +exec +watch +unwatch +psetex +setex +incrby +expire +zincrby +dbsize +info "
 )
 """What the maintenance jobs need besides."""
 TEST_COMMANDS: Final = "+keys +xlen "

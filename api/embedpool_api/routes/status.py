@@ -70,7 +70,7 @@ def status_router(parts: StatusParts) -> APIRouter:
         For the master key, or who logged in to the status page; without a master key, for this
         machine. While Redis is away it is what was seen last, `age_s` ago.
         """
-        return await _answered(parts, request, lambda look: _status(look, parts.version))
+        return await _answered(parts, request, lambda look: _status(look, parts))
 
     @router.get(f"{PATH}/keys", summary="See the health of the provider keys")
     async def keys(request: Request) -> Response:
@@ -166,8 +166,9 @@ def _key_in(body: bytes) -> bytes:
         raise BadRequest('The body should be {"master_key": "…"}') from None
 
 
-def _status(look: Look, version: str) -> dict[str, Any]:
-    return {**_seen(look), "version": version, "pool": look.snapshot}
+def _status(look: Look, parts: StatusParts) -> dict[str, Any]:
+    about = {"version": parts.version, "login": parts.sessions is not None}
+    return {**_seen(look), **about, "pool": look.snapshot}
 
 
 def _keys(look: Look) -> dict[str, Any]:

@@ -13,6 +13,8 @@ import orjson
 from embedpool_shared.vectors import FLOAT_BYTES, bytes_of_base64, bytes_of_floats, is_finite
 
 MAX_REASON_CHARS: Final = 500
+REFUSED_INPUT: Final = frozenset({400, 413, 422})
+NOT_NOW: Final = frozenset({408, 409, 425, 429, 503})
 SUSPECT: Final = re.compile(r"\binput\[(\d{1,5})\]")
 
 
@@ -84,23 +86,15 @@ def refused(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
 
 
 def _verdict(status: int, code: str | None, param: str | None, *, may_retry: bool) -> Verdict:
-    match status:
-        case 400 | 413 | 422:
-            # A parameter is the command's, and wrong in every request.
-            is_ours = param is not None and not param.startswith("input")
-            return Verdict.STOP if is_ours else Verdict.SPLIT
-        case 429 if not may_retry:
-            return Verdict.STOP
-        case 504:
-            return Verdict.SHRINK
-        case 503 if code == "overloaded":
-            return Verdict.SHRINK
-        case 408 | 409 | 425 | 429 | 503:
-            return Verdict.WAIT
-        case _ if status >= 500:
-            return Verdict.DOUBT
-        case _:
-            return Verdict.STOP
+    if status in REFUSED_INPUT:
+        # A parameter is the command's, and wrong in every request.
+        is_ours = param is not None and not param.startswith("input")
+        return Verdict.STOP if is_ours else Verdict.SPLIT
+    if status == 504 or code == "overloaded":
+        return Verdict.SHRINK
+    if status in NOT_NOW and may_retry:
+        return Verdict.WAIT
+    return Verdict.DOUBT if status >= 500 else Verdict.STOP
 
 
 def _vector(embedding: Any) -> bytes:

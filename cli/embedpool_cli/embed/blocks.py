@@ -1,4 +1,4 @@
-"""Gathers rows of JSON values into blocks. Whatever a row lacks becomes its fault, not the run's."""
+"""Gathers rows of JSON values into blocks; what a row lacks becomes its fault, not the run's."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Gathering:
     fields: Fields
     source: str
     row: int  # the next one's number
+    skip: int = 0  # rows that an earlier start has dealt with
     _texts: list[str] = field(default_factory=list)
     _faults: dict[int, Fault] = field(default_factory=dict)
     _places: list[int] = field(default_factory=list)
@@ -40,6 +41,14 @@ class Gathering:
     def is_full(self) -> bool:
         """Whether it is time for the next block."""
         return len(self._texts) >= MAX_BLOCK_ROWS or self._chars >= MAX_BLOCK_CHARS
+
+    def passes_over(self) -> bool:
+        """Count the next row without taking it, if it is one that is to be skipped."""
+        if not self.skip:
+            return False
+        self.skip -= 1
+        self.row += 1
+        return True
 
     def add(self, place: int, text: str, values: Values) -> None:
         """Take a row; `values` are those of the fields' `carried`, the id first."""

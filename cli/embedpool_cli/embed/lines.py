@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from io import BufferedIOBase, RawIOBase
-from typing import Any, BinaryIO, Final, cast
+from io import BufferedReader, RawIOBase
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 from typing_extensions import override
@@ -63,9 +63,9 @@ class Stream:
         if rest or is_dropping:
             yield None if is_dropping else rest.removesuffix(b"\r")
 
-    def readable_file(self) -> BufferedIOBase:
+    def file(self) -> BufferedReader:
         """Look at it as a file for Python's own readers."""
-        return cast("BufferedIOBase", _File(self))
+        return BufferedReader(_File(self), PIECE_BYTES)
 
     def close(self) -> None:
         """Close it, unless it is standard input."""
@@ -127,7 +127,7 @@ class _File(RawIOBase):
 def _opened(source: Input) -> BinaryIO:
     if source.is_stream:
         return sys.stdin.buffer
-    return open(source.path, "rb", buffering=PIECE_BYTES)  # noqa: SIM115 (`close` closes it)
+    return open(source.path, "rb", buffering=PIECE_BYTES)
 
 
 def _decompressed(file: _Counted) -> Any:

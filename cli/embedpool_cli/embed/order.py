@@ -117,7 +117,9 @@ def order_of(options: Namespace) -> Order:
         raise NotAsked("- is standard input: it can be read once")
     is_typed = {one.format is InputFormat.PARQUET for one in inputs}
     if len(is_typed) > 1:
-        raise NotAsked("Parquet inputs and others do not mix: their columns have types of their own")
+        raise NotAsked(
+            "Parquet inputs and others do not mix: their columns have types of their own"
+        )
     output = None if options.dry_run else _output(options)
     return Order(inputs=inputs, fields=fields, output=output)
 

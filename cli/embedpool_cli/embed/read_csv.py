@@ -6,6 +6,7 @@ import csv
 import sys
 from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
+from typing import Final
 
 import orjson
 
@@ -13,27 +14,24 @@ from embedpool_cli.embed.blocks import Gathering
 from embedpool_cli.embed.lines import Broken, Stream
 from embedpool_cli.embed.rows import Fault
 
-MAX_FIELD_CHARS = min(sys.maxsize, 1 << 26)
+MAX_FIELD_CHARS: Final = min(sys.maxsize, 1 << 26)
 
 
-def read_csv(stream: Stream, gathering: Gathering, skip: int) -> Iterator[int]:
-    """Gather every record but the first `skip`; yield the line it ends on. Raises `Broken`."""
+def read_csv(stream: Stream, gathering: Gathering) -> Iterator[None]:
+    """Gather every record, and pause after each; raises `Broken`."""
     csv.field_size_limit(MAX_FIELD_CHARS)
     # Bytes that are no UTF-8 survive as what no text may hold, so that only their row is rejected.
     text = TextIOWrapper(
-        stream.readable_file(), encoding="utf-8-sig", errors="surrogateescape", newline=""
+        stream.file(), encoding="utf-8-sig", errors="surrogateescape", newline=""
     )
     records = csv.reader(text)
     try:
         reader = _RecordReader(gathering, next(records, []))
         for record in records:
-            if not record:
-                continue
-            if skip:
-                skip -= 1
+            if not record or gathering.passes_over():
                 continue
             reader.take(records.line_num, record)
-            yield records.line_num
+            yield
     except csv.Error as error:
         where = f"{gathering.source}, line {records.line_num}"
         raise Broken(f"{where}: this is no CSV: {error}") from None

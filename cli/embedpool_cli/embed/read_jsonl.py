@@ -15,20 +15,19 @@ TOO_LONG: Final = Fault("the line is longer than 64 MiB")
 WORDS: Final = {bool: "a boolean", int: "a number", float: "a number", list: "an array"}
 
 
-def read_jsonl(stream: Stream, gathering: Gathering, skip: int) -> Iterator[int]:
-    """Gather every line but the first `skip`; yield its number after each. Blank ones are none."""
+def read_jsonl(stream: Stream, gathering: Gathering) -> Iterator[None]:
+    """Gather every line that is not blank, and pause after each."""
     reader = _LineReader(gathering)
     for number, line in enumerate(stream.lines(), 1):
         if line is not None and (not line or line.isspace()):
             continue
-        if skip:
-            skip -= 1
+        if gathering.passes_over():
             continue
         if line is None:
             gathering.reject(number, TOO_LONG)
         else:
             reader.take(number, line)
-        yield number
+        yield
 
 
 class _LineReader:

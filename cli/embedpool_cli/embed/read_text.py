@@ -15,22 +15,20 @@ from embedpool_cli.embed.rows import Fault
 NOT_UTF8: Final = Fault("the line is not UTF-8")
 
 
-def read_text(stream: Stream, gathering: Gathering, skip: int) -> Iterator[int]:
-    """Gather every line but the first `skip`; yield its number after each."""
+def read_text(stream: Stream, gathering: Gathering) -> Iterator[None]:
+    """Gather every line, and pause after each."""
     carried = gathering.fields.carried
     for number, line in enumerate(stream.lines(), 1):
-        if number <= skip:
+        if gathering.passes_over():
             continue
         if line is None:
             gathering.reject(number, TOO_LONG)
         else:
             _take(gathering, number, line, carried)
-        yield number
+        yield
 
 
-def _take(
-    gathering: Gathering, number: int, line: bytes, carried: tuple[str | None, ...]
-) -> None:
+def _take(gathering: Gathering, number: int, line: bytes, carried: tuple[str | None, ...]) -> None:
     try:
         text = line.decode()
     except UnicodeDecodeError:

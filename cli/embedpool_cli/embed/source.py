@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from embedpool_cli.embed.blocks import Gathering
-from embedpool_cli.embed.lines import Broken, Stream
+from embedpool_cli.embed.lines import Broken, Stream, size_bytes
 from embedpool_cli.embed.order import Fields, Input, InputFormat, Order
 from embedpool_cli.embed.read_csv import read_csv
 from embedpool_cli.embed.read_jsonl import read_jsonl
@@ -16,7 +15,7 @@ from embedpool_cli.embed.read_parquet import ParquetInput
 from embedpool_cli.embed.read_text import read_text
 from embedpool_cli.embed.rows import Block
 
-Reader = Callable[[Stream, Gathering, int], Iterator[int]]
+Reader = Callable[[Stream, Gathering], Iterator[None]]
 READERS: Final[Mapping[InputFormat, Reader]] = {
     InputFormat.JSONL: read_jsonl,
     InputFormat.CSV: read_csv,
@@ -26,53 +25,71 @@ READERS: Final[Mapping[InputFormat, Reader]] = {
 
 @dataclass(slots=True)
 class Source:
-    """The inputs of one order; `typed_schema` is what Parquet says of the carried columns."""
+    """The inputs of one order."""
 
     inputs: tuple[Input, ...]
     fields: Fields
-    typed_schema: Any
     sizes_bytes: tuple[int | None, ...]
-    _rows_before: int = 0
+    typed_schema: Any  # what Parquet says of the carried columns; None for other formats
 
     @property
     def knows_its_size(self) -> bool:
         """Whether a share of it can be told."""
         return None not in self.sizes_bytes
 
-    def blocks(self, *, skip: int) -> Iterator[Block]:
+    def blocks(self, *, skip: int = 0) -> Iterator[Block]:
         """Read every row but the first `skip`; raises `Broken` and `OSError`."""
-        self._rows_before = 0
+        row = 0
         for number, source in enumerate(self.inputs):
-            skip_here = max(0, skip - self._rows_before)
-            reader = self._parquet if source.format is InputFormat.PARQUET else self._lines
-            for block in reader(source, skip_here, number):
-                yield block
+            left = max(0, skip - row)
+            is_typed = source.format is InputFormat.PARQUET
+            row = yield from (self._parquet if is_typed else self._lines)(number, row, left)
 
-    def _parquet(self, source: Input, skip: int, number: int) -> Iterator[Block]:
-        file = ParquetInput(source.path, self.fields)
+    def _parquet(self, number: int, row: int, skip: int) -> Generator[Block, None, int]:
+        file = ParquetInput(self.inputs[number].path, self.fields)
         try:
             if skip < file.rows:
-                for block in file.blocks(self._rows_before, skip):
+                for block in file.blocks(row, skip):
                     yield replace(block, source_share=self._share(number, block.source_share))
-            self._rows_before += file.rows
+            return row + file.rows
         finally:
             file.close()
 
-    def _lines(self, source: Input, skip: int, number: int) -> Iterator[Block]:
+    def _lines(self, number: int, row: int, skip: int) -> Generator[Block, None, int]:
+        source = self.inputs[number]
         stream = Stream(source)
-        gathering = Gathering(self.fields, source.path, self._rows_before)
-        size = self.sizes_bytes[number] or 0
-        skipped = _Skip(skip)
+        gathering = Gathering(self.fields, source.path, row, skip)
+        size = max(1, self.sizes_bytes[number] or 0)
         try:
-            for _ in skipped.then(READERS[source.format], stream, gathering):
+            for _ in READERS[source.format](stream, gathering):
                 if gathering.is_full:
-                    yield gathering.block(self._share(number, stream.consumed_bytes / max(1, size)))
-            yield from gathering.rest(self._share(number + 1, 0.0))
-            self._rows_before = gathering.row
+                    yield gathering.block(self._share(number, stream.consumed_bytes / size))
+            yield from gathering.rest(self._share(number, 1.0))
+            return gathering.row
         finally:
             stream.close()
 
     def _share(self, number: int, of_this: float) -> float:
         sizes = [size or 0 for size in self.sizes_bytes]
-        here = sizes[number] * of_this if number < len(sizes) else 0.0
-        return (sum(sizes[:number]) + here) / max(1, sum(sizes))
+        return (sum(sizes[:number]) + sizes[number] * of_this) / max(1, sum(sizes))
+
+
+def source_of(order: Order) -> Source:
+    """Look at every input; raises `Broken` and `OSError` where one cannot be what it should be."""
+    sizes = tuple(size_bytes(source) for source in order.inputs)
+    schema = None
+    for source in order.inputs:
+        if source.format is InputFormat.PARQUET:
+            schema = _same_schema(schema, source.path, order.fields)
+    return Source(order.inputs, order.fields, sizes, schema)
+
+
+def _same_schema(before: Any, path: str, fields: Fields) -> Any:
+    file = ParquetInput(path, fields)
+    try:
+        schema = file.carried_schema
+    finally:
+        file.close()
+    if before is not None and schema != before:
+        raise Broken(f"the carried columns of {path} have other types than those before it")
+    return schema

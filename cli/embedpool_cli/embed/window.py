@@ -100,7 +100,7 @@ class Window:
         return [part for part in done if part.items]
 
     def take_rest(self) -> list[Done]:
-        """Let all finished blocks leave, and of the next one the rows before the first unfinished."""
+        """Let all leave that is before the first unfinished row."""
         done = self.take_finished()
         if self._entries:
             entry = self._entries[0]
@@ -126,9 +126,9 @@ class Window:
     def _forget(self, entry: _Entry) -> None:
         for text in {item.text for item in entry.items}:
             holders = self._known.get(text)
-            # Blocks leave in the order they came, so this one is the first of each of its texts'.
-            if holders is None or holders.entries[0] is not entry:
+            if holders is None:
                 continue
+            # Blocks leave in the order they came, so this one is the first of each of its texts'.
             del holders.entries[0]
             if not holders.entries:
                 del self._known[text]

@@ -26,7 +26,6 @@ from embedpool_shared.config.environment import (
     overlaid,
 )
 from embedpool_shared.config.exposure import has_weak_master_key, has_weak_secret
-from embedpool_shared.config.litellm_sections import RouterSettings
 from embedpool_shared.config.notices import (
     NOT_USED,
     REASONS,
@@ -43,9 +42,8 @@ from embedpool_shared.config.yaml_file import read_yaml
 from embedpool_shared.errors import ConfigInvalid
 
 NOT_YET: Final = "has no effect in this version"
-SECTIONS_TO_COME: Final = frozenset({"cache", "files", "metrics"})
+SECTIONS_TO_COME: Final = frozenset({"files", "metrics"})
 """Checked already, so that a file can be prepared; without effect in this version."""
-ROUTER_SETTINGS_TO_COME: Final = ("allowed_fails", "cooldown_time")
 LITELLM_SECTIONS: Final = frozenset(
     {
         "model_list",
@@ -156,17 +154,10 @@ def _remarks(config: Config) -> list[Notice]:
                 "make a random one (openssl rand -hex 32)",
             )
         )
-    if config.litellm_settings.cache:
-        remarks.append(ignored("litellm_settings.cache", NOT_YET))
     remarks.extend(
         ignored(setting.name, NOT_YET)
         for setting in our_settings()
         if setting.path[0] in SECTIONS_TO_COME
         and setting.value_in(config) != setting.field.get_default()
-    )
-    remarks.extend(
-        ignored(f"router_settings.{name}", NOT_YET)
-        for name in ROUTER_SETTINGS_TO_COME
-        if getattr(config.router_settings, name) != RouterSettings.model_fields[name].default
     )
     return remarks

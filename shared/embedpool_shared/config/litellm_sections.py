@@ -136,6 +136,8 @@ class ModelInfo(Theirs):
     """The deployment's name in metrics and logs."""
     mode: str | None = None
     """`embedding`, or what else the model does."""
+    blocked: bool = False
+    """The deployment is left out."""
     base_model: str | None = None
     """The model behind a deployment's own name, for prices, limits and dimensions."""
     max_input_tokens: int | None = Field(None, ge=1)

@@ -94,7 +94,6 @@ REASONS: Final[Mapping[str, str]] = {
 RESTRICTIONS: Final[Mapping[str, str]] = {
     "allowed_ips": "every address may call: bound that in front of the pool",
     "allowed_routes": "a key may use every route",
-    "blocked": "it is served all the same: take the entry out",
     "custom_auth": _WHO_ASKS,
     "enable_jwt_auth": _WHO_ASKS,
     "enforce_user_param": "a request may leave out `user`",

@@ -108,7 +108,7 @@ class PoolSettings(Section):
     max_leased_items: Count = Field(4_096, ge=64, le=1_000_000)
     """Items of one model that one worker takes from the queue ahead of its calls."""
     slots_per_key: Count = Field(8, ge=1, le=1_024)
-    """Calls in flight at once with one provider key, in each worker process."""
+    """Calls in flight at once with one provider key, over all workers."""
     share_across: Literal["all", "team", "key"] = "all"
     """Whose items may travel in one provider call: everybody's, one team's, one key's."""
     forward_user: bool = False

@@ -57,7 +57,7 @@ def test_it_says_what_it_understood(tmp_path: Path) -> None:
         "https://azure.example:8443/base",
         "2048 items, 8191 tokens each, 300000 tokens",
         "rpm 500",
-        "not enforced in this version",
+        "enforced for each key in any minute",
         "openai/*",
         "small  → embed",
         "pool.linger_ms  5.0",

@@ -242,11 +242,12 @@ def test_the_cache_is_on_by_either_section(load: Load) -> None:
 def test_a_setting_without_effect_in_this_version_says_so(load: Load) -> None:
     loaded = load(
         "cache: {ttl_s: 5}\nauth: {key_prefix: gr-}\nmetrics: {api_port: 0}\n"
-        "pool: {share_across: key, forward_user: true}\nrouter_settings: {cooldown_time: 7}"
+        "pool: {share_across: key, forward_user: true}\nrouter_settings: {cooldown_time: 7}\n"
+        "litellm_settings: {cache: true}\nfiles: {url: 's3://bucket'}"
     )
 
     assert _reasons(loaded, NoticeKind.IGNORED) == dict.fromkeys(
-        ("cache.ttl_s", "metrics.api_port", "router_settings.cooldown_time"),
+        ("files.url", "metrics.api_port"),
         "has no effect in this version",
     )
 

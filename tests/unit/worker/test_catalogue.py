@@ -47,6 +47,7 @@ def test_a_card_says_what_a_request_may_look_like() -> None:
         merges_body=True,
         price_per_token_pico_usd=20_000,
         has_credential=True,
+        own_key_providers=("openai",),
         max_items_per_call=2_048,
         max_tokens_per_call=300_000,
     )

@@ -115,7 +115,7 @@ def test_limits_of_a_key_are_said_to_be_enforced() -> None:
     warnings = _notices(fleet_of(one_model("openai/x", "api_key: k", "rpm: 3")), NoticeKind.WARNING)
 
     assert list(warnings) == ["model_list[0] (m) rpm"]
-    assert "not enforced" in warnings["model_list[0] (m) rpm"]
+    assert "enforced for each key" in warnings["model_list[0] (m) rpm"]
 
 
 def test_a_model_without_a_provider_is_served_where_the_price_map_knows_it() -> None:
@@ -575,3 +575,14 @@ def test_without_its_package_a_listed_local_model_is_ignored_with_the_fix() -> N
     assert not fleet.groups
     ignored = _notices(fleet, NoticeKind.IGNORED)
     assert "pip install 'embedpool[local]'" in ignored["model_list[0] (m)"]
+
+
+def test_a_blocked_deployment_is_left_out() -> None:
+    text = (
+        one_model("openai/text-embedding-3-small", "api_key: k")
+        + "\n    model_info: {blocked: true}"
+    )
+    fleet = fleet_of(text)
+
+    assert "m" not in fleet.groups
+    assert _notices(fleet, NoticeKind.IGNORED) == {"model_list[0] (m)": "model_info.blocked"}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LOCAL_MODEL: Final = "wordllama"
 LOCAL_ALIASES: Final = ("local", "default")
-PER_KEY: Final = "not enforced in this version; a key rests when its provider says 429"
+PER_KEY: Final = "enforced for each key in any minute; LiteLLM uses it mostly as a weight"
 
 Group = tuple[Served, ...]
 
@@ -131,6 +131,9 @@ class _Builder:
 
     def _place(self, path: str, entry: ModelEntry) -> ModelPlace | None:
         params, about = entry.litellm_params, entry.model_info
+        if about.blocked:
+            self.notices.append(ignored(path, "model_info.blocked"))
+            return None
         if about.mode not in {None, "embedding"}:
             self.notices.append(ignored(path, f"its mode is {about.mode}"))
             return None

@@ -170,6 +170,7 @@ class _Library:
                 litellm: Any = importlib.import_module("litellm")
                 handlers: Any = importlib.import_module("litellm.llms.custom_httpx.http_handler")
                 vertex: Any = importlib.import_module("litellm.llms.vertex_ai.vertex_llm_base")
+                utils: Any = importlib.import_module("litellm.utils")
             except ImportError as error:
                 raise ProviderUnavailable(NOT_INSTALLED) from error
             self.border = border = Border(options)
@@ -181,6 +182,8 @@ class _Library:
             handlers.AsyncHTTPHandler.create_client = _client_maker(border)
             # What still waits for an answer in a thread: watsonx, when it signs in.
             handlers.HTTPHandler.create_client = _blocking_client_maker(options)
+            # To price a call it asks huggingface.co about the model, and the loop waits meanwhile.
+            utils._get_max_position_embeddings = lambda *_, **__: None
             vertex.VertexBase._ensure_access_token = _token_as_given
             vertex.VertexBase._ensure_access_token_async = _token_as_given_async
             self._module = litellm

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 EMBEDDING: Final = "embedding"
+IMAGES: Final = "image_generation"
 
 
 class _Row(msgspec.Struct):
@@ -39,4 +40,8 @@ def modes_from(blob: bytes) -> dict[str, str]:
         rows = _rows.decode(blob)
     except msgspec.DecodeError:
         return {}
-    return {name: row.mode for name, row in rows.items() if row.mode and row.mode != EMBEDDING}
+    modes = {name: row.mode for name, row in rows.items() if row.mode and row.mode != EMBEDDING}
+    for name in [name for name, mode in modes.items() if mode == IMAGES]:
+        # The map lists image models by price: azure/hd/1024-x-1024/dall-e-3 is dall-e-3.
+        modes.setdefault(name.rpartition("/")[2], IMAGES)
+    return modes

@@ -1,0 +1,114 @@
+"""What is safely on disk, a line for each time something was added; the last good line counts.
+
+Invariants
+- A line is written when what it tells of has reached the disk, never before.
+- A torn or damaged end is as if it had never been written.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+from zlib import crc32
+
+import orjson
+
+from embedpool_cli.embed.columns import Kind
+
+CHECK_LETTERS: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is; all figures are sums since its first start."""
+
+    rows_in: int = 0
+    rows_out: int = 0
+    rejected: int = 0
+    part: int = 0  # the part that is being written
+    part_bytes: int = 0
+    rejects_bytes: int = 0
+    tokens: int = 0
+    spent_pico_usd: int = 0
+    dims: int | None = None
+    kinds: tuple[Kind, ...] = ()
+    is_complete: bool = False  # every row of the inputs is in a part or rejected
+    is_sealed: bool = False  # the output is whole and only has to be put in its place
+
+
+class Journal:
+    """One journal file, open for adding."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create it, cut off a damaged end; raises `OSError`."""
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        text = path.read_bytes()
+        self.progress, good_bytes = last_progress(text)
+        if good_bytes != len(text):
+            os.ftruncate(self._fd, good_bytes)
+
+    def add(self, progress: Progress) -> None:
+        """Write a line that survives a power cut; raises `OSError`."""
+        write_all(self._fd, line_of(progress))
+        os.fdatasync(self._fd)
+        self.progress = progress
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._fd)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+
+def line_of(progress: Progress) -> bytes:
+    """Write `progress` as a line that shows when it is damaged."""
+    fields: dict[str, Any] = asdict(progress)
+    fields["kinds"] = [kind.value for kind in progress.kinds]
+    text = orjson.dumps(fields)
+    return b"%08x %b\n" % (crc32(text), text)
+
+
+def last_progress(journal: bytes) -> tuple[Progress, int]:
+    """Read the last good line before the first bad one, and how many bytes are good."""
+    good_bytes = 0
+    found = Progress()
+    for line in journal.splitlines(keepends=True):
+        progress = _progress(line)
+        if progress is None:
+            break
+        found = progress
+        good_bytes += len(line)
+    return found, good_bytes
+
+
+def write_all(fd: int, text: bytes | memoryview) -> None:
+    """Write every byte; raises `OSError`."""
+    view = memoryview(text)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _progress(line: bytes) -> Progress | None:
+    check, text = line[:CHECK_LETTERS], line[CHECK_LETTERS + 1 : -1]
+    if not line.endswith(b"\n") or b"%08x" % crc32(text) != check:
+        return None
+    fields = orjson.loads(text)
+    fields["kinds"] = tuple(map(Kind, fields["kinds"]))
+    return Progress(**fields)
