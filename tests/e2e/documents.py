@@ -49,7 +49,7 @@ _RELAY_LOST: Final = (
     ("https://relay.company.com", "{url}"),  # host
 )
 _PROXY_HERE: Final = (("http://localhost:4000", "{url}"), ("sk-litellm-xxx", "{key}"))
-_PROXY_IMPORT: Final = '''\
+_PROXY_IMPORT: Final = """\
 import openai
 
 client = openai.OpenAI(
@@ -57,7 +57,7 @@ client = openai.OpenAI(
     base_url="http://localhost:4000"
 )
 
-'''
+"""
 _NO_HOST: Final = ("--location ''", "--location '{url}/embeddings'")
 
 CURL: Final = (
@@ -122,14 +122,14 @@ PYTHON: Final = (
             PROXY,
             "Python request",
             _PROXY_IMPORT
-            + '''\
+            + """\
 response = client.embeddings.create(
     model="text-embedding-3-small",
     input="The quick brown fox"
 )
 
 print(response.data[0].embedding)
-''',
+""",
             _PROXY_HERE,
         ),
         r"\[-?\d\.\d+(e-\d+)?, .*\]\n",
@@ -139,7 +139,7 @@ print(response.data[0].embedding)
             PROXY,
             "batch embeddings",
             _PROXY_IMPORT
-            + '''\
+            + """\
 texts = [
     "First document",
     "Second document",
@@ -153,7 +153,7 @@ response = client.embeddings.create(
 
 for i, embedding in enumerate(response.data):
     print(f"Document {i}: {len(embedding.embedding)} dimensions")
-''',
+""",
             _PROXY_HERE,
         ),
         "".join(f"Document {i}: 1536 dimensions\n" for i in range(3)),
@@ -163,7 +163,7 @@ for i, embedding in enumerate(response.data):
             PROXY,
             "with user tracking",
             _PROXY_IMPORT
-            + '''\
+            + """\
 response = client.embeddings.create(
     model="text-embedding-3-small",
     input="Sample text",
@@ -171,7 +171,7 @@ response = client.embeddings.create(
         "x-litellm-user-id": "user-123"
     }
 )
-''',
+""",
             _PROXY_HERE,
         ),
         "",
@@ -181,7 +181,7 @@ response = client.embeddings.create(
             PROXY,
             "custom dimensions",
             _PROXY_IMPORT
-            + '''\
+            + """\
 response = client.embeddings.create(
     model="text-embedding-3-small",
     input="Sample text",
@@ -189,7 +189,7 @@ response = client.embeddings.create(
 )
 
 print(len(response.data[0].embedding))  # 512
-''',
+""",
             _PROXY_HERE,
         ),
         "512\n",
@@ -198,7 +198,7 @@ print(len(response.data[0].embedding))  # 512
         Snippet(
             MONO,
             "two texts",
-            '''\
+            """\
 from openai import OpenAI
 
 client = OpenAI(
@@ -213,7 +213,7 @@ response = client.embeddings.create(
 
 for item in response.data:
     print(f"Index {item.index}: {len(item.embedding)}-dimensional vector")
-''',
+""",
             (("https://<host>", "{url}"), ("<your-access-token>", "{key}")),
         ),
         "Index 0: 1536-dimensional vector\nIndex 1: 1536-dimensional vector\n",
@@ -297,7 +297,7 @@ HUGGING_FACE_CURL: Final = (
 "model": "deployed-codebert-base",
 "input": ["write a litellm poem"]
 """,
-        (_NO_HOST, ("poem\"]\n", "poem\"]\n}'\n")),
+        (_NO_HOST, ('poem"]\n', "poem\"]\n}'\n")),
     ),
     Snippet(
         PROXY,
@@ -308,6 +308,6 @@ HUGGING_FACE_CURL: Final = (
 "model": "text-embedding-ada-002",
 "input": ["write a litellm poem"]
 """,
-        (_NO_HOST, ("poem\"]\n", "poem\"]\n}'\n")),
+        (_NO_HOST, ('poem"]\n', "poem\"]\n}'\n")),
     ),
 )

@@ -38,11 +38,23 @@ def config_of(fake: FakeProvider) -> dict[str, Any]:
             entry("ada", "openai/text-embedding-ada-002", fake.api_base, "sk-ada"),
             entry("vllm", "hosted_vllm/text-embedding-3-small", fake.api_base),
             entry("gone", "openai/text-embedding-3-small", nobody, "sk-gone"),
+            entry(
+                "cohere",
+                "cohere/embed-english-v3.0",
+                f"{fake.url}/v2/embed",
+                "co-key",
+                output_dimensions=1_536,
+            ),
+            entry("wild/*", "openai/*", fake.api_base, "sk-wild"),
             openai_entry("canary", fake, CANARY),
             openai_entry("rejected", fake),
             openai_entry("throttled", fake, "sk-throttled-a", "sk-throttled-b"),
             openai_entry("left", fake),
             *(openai_entry(f"repeats-{status}", fake, CANARY) for status in REPEATING_STATUSES),
         ],
-        "router_settings": {"model_group_alias": {"embeddings-please": "small"}},
+        "router_settings": {
+            "model_group_alias": {"embeddings-please": "small"},
+            # A key that one test made fail is wanted by the next one.
+            "allowed_fails": 1_000,
+        },
     }

@@ -24,7 +24,7 @@ GLANCE_S: Final = 0.3
 """What asking everybody may take on a busy machine."""
 INVALID: Final = (401, "invalid_request_error", None, "invalid_api_key")
 NOT_ALLOWED: Final = (403, "invalid_request_error", "model", "model_not_allowed")
-EMPTY_FIELDS: Final = {
+EMPTY_FIELDS: Final[dict[str, Any]] = {
     "key_alias": None, "duration": None, "models": [], "spend": 0, "max_budget": None,
     "user_id": None, "team_id": None, "organization_id": "", "project_id": None,
     "max_parallel_requests": None, "metadata": {}, "tpm_limit": None, "rpm_limit": None,
@@ -304,7 +304,7 @@ def test_a_teams_list_narrows_its_keys_lists(office: Office, ask: Ask) -> None:
 )  # fmt: skip
 def test_only_the_master_key_administers(office: Office, method: str, path: str) -> None:
     key = office.key()
-    body = {"json": {}} if method == "POST" else {}
+    body: dict[str, Any] = {"json": {}} if method == "POST" else {}
 
     assert office.ask(method, path, key=key, **body).status_code == 403
     assert office.ask(method, path, key="sk-ep-nobody", **body).status_code == 401

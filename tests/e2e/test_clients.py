@@ -16,12 +16,24 @@ import tiktoken
 from langchain_openai import OpenAIEmbeddings
 from pydantic import SecretStr
 
-from e2e.asking import UPSTREAM, right
+from e2e.asking import UPSTREAM, asked, right, vectors_in
 from e2e.pools import Pool
 from embedpool_shared import tokens
 from support.fake_provider import FakeProvider
 
 TEXTS = ["first text", "second text", "ein dritter: 短い", "first text"]
+LOCAL = "wordllama"
+KINDS = {
+    "small": UPSTREAM,
+    "vllm": UPSTREAM,
+    LOCAL: "",
+    "cohere": "embed-english-v3.0",
+    "wild/text-embedding-3-large": "text-embedding-3-large",
+    "Embeddings_Please": UPSTREAM,
+    "small@openai": UPSTREAM,
+}
+"""A model of each kind, and what its provider calls it."""
+READS_IDS = {"small", "Embeddings_Please", "small@openai"}
 
 
 @pytest.fixture
@@ -166,6 +178,57 @@ def test_langchain_embeds_with_the_local_model(
 
     assert len(by_ids) == 256
     assert by_ids == by_text
+
+
+def expected(pool: Pool, plain_client: httpx.Client, model: str, *, by_ids: bool) -> list[bytes]:
+    """The vectors of `TEXTS`; of the local model those that it has for each text alone."""
+    if model == LOCAL:
+        bodies = [asked(LOCAL, text) for text in TEXTS]
+        answers = [plain_client.post(f"{pool.url}/v1/embeddings", json=body) for body in bodies]
+        return [vectors_in(answer.json())[0] for answer in answers]
+    if by_ids and model in READS_IDS:
+        encode = tiktoken.get_encoding("cl100k_base").encode
+        return right([encode(text) for text in TEXTS])
+    return right(TEXTS, upstream=KINDS[model])
+
+
+@pytest.mark.usefixtures("provider")
+@pytest.mark.parametrize("model", KINDS)
+async def test_the_openai_package_gets_the_vectors_of_every_kind_of_model(
+    pool: Pool,
+    plain_client: httpx.Client,
+    sync_openai: openai.OpenAI,
+    api_base: str,
+    model: str,
+) -> None:
+    async with async_openai(api_base) as client:
+        answers = [
+            await asyncio.to_thread(sync_openai.embeddings.create, model=model, input=TEXTS),
+            await client.embeddings.create(model=model, input=TEXTS),
+        ]
+
+    right_ones = await asyncio.to_thread(expected, pool, plain_client, model, by_ids=False)
+    for answer in answers:
+        assert as_bytes([item.embedding for item in answer.data]) == right_ones
+
+
+@pytest.mark.usefixtures("provider")
+@pytest.mark.parametrize("model", KINDS)
+async def test_langchain_as_it_comes_gets_the_vectors_of_every_kind_of_model(
+    pool: Pool,
+    plain_client: httpx.Client,
+    langchain: Callable[..., OpenAIEmbeddings],
+    model: str,
+) -> None:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        embeddings = langchain(model, http_async_client=http)
+        found = [
+            await asyncio.to_thread(embeddings.embed_documents, TEXTS),
+            await embeddings.aembed_documents(TEXTS),
+        ]
+
+    right_ones = await asyncio.to_thread(expected, pool, plain_client, model, by_ids=True)
+    assert list(map(as_bytes, found)) == [right_ones, right_ones]
 
 
 def test_ids_count_as_themselves(sync_openai: openai.OpenAI) -> None:

@@ -152,9 +152,7 @@ def vectors_of(answer: dict[str, Any]) -> list[bytes]:
     return [float32_of(item["embedding"]) for item in answer["data"]]
 
 
-@pytest.mark.parametrize(
-    "snippet", documents.CURL, ids=lambda one: f"{one.product}: {one.about}"
-)
+@pytest.mark.parametrize("snippet", documents.CURL, ids=lambda one: f"{one.product}: {one.about}")
 def test_a_curl_command_prints_the_documented_answer(
     pool: Pool, key: str, fake: FakeProvider, snippet: Snippet
 ) -> None:
@@ -330,9 +328,7 @@ def test_monorelays_error_without_keys_is_the_documented_one(
 ) -> None:
     fake.behave(Behaviour(key="sk-rejected", status=401))
 
-    refusal = office.ask(
-        "POST", "/v1/embeddings", key=key, json={"model": "keyless", "input": "x"}
-    )
+    refusal = office.ask("POST", "/v1/embeddings", key=key, json={"model": "keyless", "input": "x"})
 
     assert refusal.status_code == 503
     error = error_of(refusal)

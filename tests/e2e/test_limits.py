@@ -13,7 +13,7 @@ from typing import Final
 import httpx
 import pytest
 
-from e2e.asking import Answer, Caller, all_at_once, asked, callers
+from e2e.asking import Answer, all_at_once, asked, callers
 from e2e.keys import Books, Office, books_of, guarded, short_entry
 from e2e.keys import bearer as as_holder
 from e2e.load import until
@@ -195,17 +195,12 @@ async def test_callers_who_hang_up_make_room_for_others(
 
     fake.behave()
     async with callers(1, pool.url) as (caller,):
-        await until_let_in(caller, key)
+        tries = [await caller.ask(asked("small", "my turn?"), as_holder(key))]
+        while tries[-1].status != 200 and len(tries) < 100:
+            await asyncio.sleep(0.02)
+            tries.append(await caller.ask(asked("small", "my turn?"), as_holder(key)))
+    assert tries[-1].status == 200
     books.wait_until_nothing_is_held()
-
-
-async def until_let_in(caller: Caller, key: str) -> None:
-    for _ in range(100):
-        answer = await caller.ask(asked("small", "my turn?"), as_holder(key))
-        if answer.status == 200:
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(answer)
 
 
 @pytest.mark.parametrize("kind", ["team", "user"])

@@ -194,12 +194,17 @@ def test_a_failing_provider_is_not_replaced_by_another(
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/v1/models"), ("GET", "/key/info"), ("GET", "/spend/logs"), ("POST", "/key/generate")],
+    [
+        ("GET", "/v1/models"),
+        ("GET", "/key/info"),
+        ("GET", "/spend/logs"),
+        ("POST", "/key/generate"),
+    ],
 )
 def test_a_callers_own_key_embeds_and_does_nothing_else(
     office: Office, method: str, path: str
 ) -> None:
-    body = {"json": {}} if method == "POST" else {}
+    body: dict[str, Any] = {"json": {}} if method == "POST" else {}
 
     assert office.ask(method, path, key=CANARY, **body).status_code == 403
 

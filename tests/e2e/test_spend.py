@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 import httpx
@@ -150,7 +151,21 @@ def words(draw: random.Random, number: int) -> str:
     return f"{number}: " + " ".join(draw.choices(VOCABULARY, k=count))
 
 
-VOCABULARY: Final = ["pool", "embedding", "Vektor", "naïve", "短い", "text", "queue", "of", "many", "callers", "Größe", "🙂", "x"]
+VOCABULARY: Final = [
+    "pool",
+    "embedding",
+    "Vektor",
+    "naïve",
+    "短い",
+    "text",
+    "queue",
+    "of",
+    "many",
+    "callers",
+    "Größe",
+    "🙂",
+    "x",
+]
 
 
 def mixed(payers: Sequence[Payer], count: int, *, seed: int) -> list[Ask]:
@@ -241,14 +256,13 @@ class Turmoil:
             for number in range(CONNECTIONS):
                 tasks.create_task(self._keep_asking(todo, random.Random(number)))
             for share, victims in ((0.25, 1), (0.6, 2)):
-                await until(lambda share=share: self._ended >= share * len(self.asks), "a kill")
+                await until(partial(self._have_ended, share), "a kill")
                 for victim in self.pool.workers()[:victims]:
                     with suppress(ProcessLookupError):
                         os.kill(victim.pid, signal.SIGKILL)
 
-    @property
-    def _ended(self) -> int:
-        return len(self.answers) + len(self.gone)
+    def _have_ended(self, share: float) -> bool:
+        return len(self.answers) + len(self.gone) >= share * len(self.asks)
 
     async def _keep_asking(self, todo: Iterator[Ask], draw: random.Random) -> None:
         for ask in todo:

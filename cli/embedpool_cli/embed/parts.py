@@ -60,33 +60,9 @@ class PartFile:
         self.size_bytes += message.size
 
 
-def batches(folder: Path, number: int, size_bytes: int | None) -> Iterator[Any]:
-    """Read a part back, batch by batch; `size_bytes` None is all of it."""
+def batches(folder: Path, number: int) -> Iterator[Any]:
+    """Read a part back, batch by batch."""
     path = part_path(folder, number)
-    size = path.stat().st_size if size_bytes is None else size_bytes
-    if not size:
-        return
-    with pa.memory_map(str(path)) as file:
-        yield from pa.ipc.open_stream(pa.PythonFile(_Prefix(file, size), mode="r"))
-
-
-class _Prefix:
-    """The first bytes of a file."""
-
-    closed = False
-
-    def __init__(self, file: Any, size_bytes: int) -> None:
-        self._file = file
-        self._left = size_bytes
-
-    def read(self, size: int = -1) -> Any:
-        wanted = self._left if size < 0 else min(size, self._left)
-        piece = self._file.read(wanted)
-        self._left -= len(piece)
-        return piece
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        """Nothing: whoever opened the file closes it."""
+    if path.exists() and path.stat().st_size:
+        with pa.memory_map(str(path)) as file:
+            yield from pa.ipc.open_stream(file)

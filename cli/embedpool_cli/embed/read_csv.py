@@ -21,9 +21,7 @@ def read_csv(stream: Stream, gathering: Gathering) -> Iterator[None]:
     """Gather every record, and pause after each; raises `Broken`."""
     csv.field_size_limit(MAX_FIELD_CHARS)
     # Bytes that are no UTF-8 survive as what no text may hold, so that only their row is rejected.
-    text = TextIOWrapper(
-        stream.file(), encoding="utf-8-sig", errors="surrogateescape", newline=""
-    )
+    text = TextIOWrapper(stream.file(), encoding="utf-8-sig", errors="surrogateescape", newline="")
     records = csv.reader(text)
     try:
         reader = _RecordReader(gathering, next(records, []))

@@ -44,9 +44,7 @@ class Typing:
         """Give a batch of a part its types."""
         if not self._types:
             return batch
-        columns = [
-            _typed(batch.column(at), kind) for at, kind in enumerate(self._types)
-        ]
+        columns = [_typed(batch.column(at), kind) for at, kind in enumerate(self._types)]
         vectors = batch.column(VECTOR)
         return pa.record_batch([*columns, vectors], schema=self.schema(vectors.type))
 

@@ -578,11 +578,7 @@ def test_without_its_package_a_listed_local_model_is_ignored_with_the_fix() -> N
 
 
 def test_a_blocked_deployment_is_left_out() -> None:
-    text = (
-        one_model("openai/text-embedding-3-small", "api_key: k")
-        + "\n    model_info: {blocked: true}"
-    )
-    fleet = fleet_of(text)
+    fleet = fleet_of(one_model("openai/x", "api_key: k", info="blocked: true"))
 
     assert "m" not in fleet.groups
     assert _notices(fleet, NoticeKind.IGNORED) == {"model_list[0] (m)": "model_info.blocked"}

@@ -1,0 +1,155 @@
+"""The folder beside OUT that holds a run until it is whole: whose it is, and what it is of.
+
+Invariants
+- One process at a time writes in it.
+- What it holds is only ever continued by the same command on the same inputs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import orjson
+
+from embedpool_cli.embed.journal import sync_folder
+from embedpool_cli.embed.order import Order, Output
+from embedpool_cli.terminal import NotAsked
+
+LOCK: Final = "lock"
+COMMAND: Final = "command.json"
+JOURNAL: Final = "journal"
+REJECTS: Final = "rejects.jsonl"
+POOL: Final = "pool"
+WORDS: Final = {"inputs": "the inputs or their contents", "fields": "--field, --id or --carry"}
+"""How a part of a command is called where its name alone would not say it."""
+
+
+class WorkFolder:
+    """The folder, ours alone until it is closed."""
+
+    def __init__(self, output: Output) -> None:
+        """Create and lock it; raises `NotAsked`, `OSError`."""
+        self.path = Path(f"{output.path}.embedpool")
+        self._output = output
+        self.path.mkdir(exist_ok=True)
+        self._fd = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise NotAsked(f"another embedpool embed is writing {output.path}") from None
+
+    @property
+    def has_command(self) -> bool:
+        """Whether an earlier start has left something."""
+        return (self.path / COMMAND).exists()
+
+    def claim(self, command: Mapping[str, Any], *, is_resumable: bool) -> None:
+        """Take it for `command`, or go on with what the same command left; raises `NotAsked`."""
+        if not self.has_command:
+            self._write_command(command)
+            return
+        if not is_resumable:
+            raise NotAsked(
+                f"{self.path} holds an unfinished run, and standard input cannot be resumed: "
+                "--restart throws it away"
+            )
+        before = orjson.loads((self.path / COMMAND).read_bytes())
+        other = [name for name in command if before.get(name) != command[name]]
+        if other:
+            said = ", ".join(WORDS.get(name, name) for name in other)
+            raise NotAsked(
+                f"{self.path} holds an unfinished run of another command ({said} differ): "
+                "finish that one, name another OUT, or throw it away with --restart"
+            )
+
+    def empty(self) -> None:
+        """Throw away what an earlier start has left; raises `OSError`."""
+        for entry in self.path.iterdir():
+            if entry.name != LOCK:
+                _remove(entry)
+
+    def remove(self) -> None:
+        """Remove the folder itself; raises `OSError`."""
+        # The command last: until then whoever comes next sees whose the rest is.
+        self._remove_all_but(COMMAND)
+        shutil.rmtree(self.path)
+
+    def close(self) -> None:
+        """Let others in; a folder in which nothing was begun goes."""
+        if self.path.exists() and not self.has_command:
+            shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._fd)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _write_command(self, command: Mapping[str, Any]) -> None:
+        taken = next((path for path in _targets(self._output) if path.exists()), None)
+        if taken is not None:
+            raise NotAsked(f"{taken} exists: remove it or name another")
+        self.empty()
+        fresh = self.path / f"{COMMAND}.new"
+        fresh.write_bytes(orjson.dumps(command, option=orjson.OPT_INDENT_2))
+        fresh.rename(self.path / COMMAND)
+        sync_folder(self.path)
+
+    def _remove_all_but(self, name: str) -> None:
+        for entry in self.path.iterdir():
+            if entry.name not in {name, LOCK}:
+                _remove(entry)
+
+
+def command_of(order: Order, *, model: str, dimensions: int | None) -> dict[str, Any]:
+    """Describe what makes two commands the same one; raises `OSError`."""
+    output, fields = order.output, order.fields
+    assert output is not None
+    return {
+        "version": 1,
+        "inputs": [_described(one.path, one.format) for one in order.inputs],
+        "fields": {"text": fields.text, "id": fields.id, "carry": list(fields.carry)},
+        "model": model,
+        "dimensions": dimensions,
+        "format": output.format.value,
+        "dtype": output.dtype,
+        "shard_rows": output.shard_rows,
+    }
+
+
+def _described(path: str, kind: str) -> dict[str, Any]:
+    if path == "-":
+        return {"path": path, "format": kind}
+    stat = os.stat(path)
+    name = str(Path(path).resolve())
+    return {"path": name, "format": kind, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def _targets(output: Output) -> tuple[Path, ...]:
+    """List what must not exist before a run; an empty folder is none."""
+    place = Path(output.path)
+    is_empty = output.shard_rows is not None and place.is_dir() and not any(place.iterdir())
+    places = () if is_empty else (place,)
+    return places if output.rejects is None else (*places, Path(output.rejects))
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
