@@ -113,6 +113,7 @@ def heat(text: Text, query: Query) -> heatmap.Panel:
     """Draw a histogram over time."""
     panel = _described(heatmap.Panel(), text, ())
     panel.with_target(_target(query, 0).format(PromQueryFormat.HEATMAP))
+    panel.exemplars_color("blue")  # the SDK's own is no theme's
     panel.calculate(False).y_axis(heatmap.YAxisConfig().unit(text.unit))
     panel.color(
         heatmap.HeatmapColorOptions()

@@ -130,11 +130,21 @@ def test_an_answer_in_another_order_is_sorted(client: httpx.Client, provider: Fa
 
 
 def test_an_answer_that_stays_wrong_is_a_502(client: httpx.Client, provider: FakeProvider) -> None:
-    provider.behave(Behaviour(distortion=Distortion.FUSED))
+    provider.behave(Behaviour(distortion=Distortion.NAN))
 
     answer = client.post("/v1/embeddings", json=asked("small", ["one", "two"]))
 
     assert seen(answer) == (502, "upstream_error", None, None)
+
+
+def test_a_provider_that_fuses_every_list_is_asked_for_one_text_at_a_time(
+    client: httpx.Client, provider: FakeProvider
+) -> None:
+    provider.behave(Behaviour(distortion=Distortion.FUSED))
+
+    answer = client.post("/v1/embeddings", json=asked("small", ["one", "two"]))
+
+    assert vectors_in(answer.json()) == right(["one", "two"])
 
 
 def test_a_provider_that_knows_no_base64_is_asked_for_floats(

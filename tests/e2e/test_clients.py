@@ -28,7 +28,7 @@ KINDS = {
     "vllm": UPSTREAM,
     LOCAL: "",
     "cohere": "embed-english-v3.0",
-    "wild/text-embedding-3-large": "text-embedding-3-large",
+    "wild/text-embedding-ada-002": "text-embedding-ada-002",
     "Embeddings_Please": UPSTREAM,
     "small@openai": UPSTREAM,
 }

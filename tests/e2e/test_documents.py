@@ -166,7 +166,7 @@ def test_a_curl_command_prints_the_documented_answer(
 
 
 @pytest.mark.parametrize(
-    ("snippet", "prints"),
+    "shown",
     documents.PYTHON,
     ids=[f"{one.product}: {one.about}" for one, _ in documents.PYTHON],
 )
@@ -176,9 +176,9 @@ def test_a_python_program_prints_what_it_should(
     fake: FakeProvider,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    snippet: Snippet,
-    prints: str,
+    shown: tuple[Snippet, str],
 ) -> None:
+    snippet, prints = shown
     program = tmp_path / "snippet.py"
     program.write_text(snippet.text(url=pool.url, key=key))
 

@@ -35,6 +35,7 @@ class Answered:
     vectors: Sequence[bytes] = field(repr=False)  # little-endian float32, in order
     dims: int
     tokens: int
+    pico_usd: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Makes OUT of the parts, once every row is in them, and puts it in its place.
 
 Invariants
-- OUT appears whole or not at all; being interrupted anywhere loses nothing and embeds nothing again.
+- OUT appears whole or not at all; an end anywhere on the way loses nothing that was paid.
 - A shard's part is removed when the shard is on disk, so only one of them is there twice.
 """
 

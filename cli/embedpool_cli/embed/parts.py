@@ -6,14 +6,14 @@ and written on.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from embedpool_cli.embed.journal import sync_folder, write_all
+from embedpool_cli.embed.append_file import AppendFile
+from embedpool_cli.embed.journal import sync_folder
 
 
 def part_path(folder: Path, number: int) -> Path:
@@ -21,31 +21,20 @@ def part_path(folder: Path, number: int) -> Path:
     return folder / f"part-{number:05d}.arrow"
 
 
-class PartFile:
+class PartFile(AppendFile):
     """The part that is being written."""
 
     def __init__(self, folder: Path, number: int, size_bytes: int) -> None:
-        """Open or create it, cut back to what is known to be good; raises `OSError`."""
+        """Go on with it after so many bytes; raises `OSError`, `Broken`."""
+        super().__init__(part_path(folder, number), size_bytes)
         self.number = number
-        self.size_bytes = size_bytes
         self._folder = folder
-        self._fd = os.open(part_path(folder, number), os.O_WRONLY | os.O_CREAT, 0o666)
-        os.ftruncate(self._fd, size_bytes)
-        os.lseek(self._fd, 0, os.SEEK_END)
 
-    def add(self, batch: Any) -> None:
+    def add_batch(self, batch: Any) -> None:
         """Write a batch; raises `OSError`."""
         if not self.size_bytes:
-            self._write(batch.schema.serialize())
-        self._write(batch.serialize())
-
-    def sync(self) -> None:
-        """Wait until all of it is on the disk; raises `OSError`."""
-        os.fdatasync(self._fd)
-
-    def close(self) -> None:
-        """Close it."""
-        os.close(self._fd)
+            self.add(memoryview(batch.schema.serialize()))
+        self.add(memoryview(batch.serialize()))
 
     def next(self) -> PartFile:
         """Close it for good and begin the part after it; raises `OSError`."""
@@ -54,10 +43,6 @@ class PartFile:
         following = PartFile(self._folder, self.number + 1, 0)
         sync_folder(self._folder)
         return following
-
-    def _write(self, message: Any) -> None:
-        write_all(self._fd, memoryview(message))
-        self.size_bytes += message.size
 
 
 def batches(folder: Path, number: int) -> Iterator[Any]:

@@ -6,21 +6,19 @@ from typing import Any
 
 import orjson
 
-from embedpool_cli.embed.rows import Done
+from embedpool_cli.embed.rows import Block, Done, Fault
 
 
 def reject_lines(done: Done) -> list[bytes]:
     """Write a line for each row of `done` that failed."""
     return [
-        _line(done, at)
+        _line(done.block, at, item.fault)
         for at, item in enumerate(done.items, done.start)
         if item.vector is None and item.fault is not None
     ]
 
 
-def _line(done: Done, at: int) -> bytes:
-    block, fault = done.block, done.items[at - done.start].fault
-    assert fault is not None
+def _line(block: Block, at: int, fault: Fault) -> bytes:
     told: dict[str, Any] = {
         "row": block.first_row + at,
         "input": block.source,

@@ -7,14 +7,14 @@ Invariants
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from embedpool_cli.embed.append_file import AppendFile
 from embedpool_cli.embed.columns import Kind
-from embedpool_cli.embed.journal import Journal, Progress, sync_folder, write_all
+from embedpool_cli.embed.journal import Journal, Progress, sync_folder
 from embedpool_cli.embed.json_rows import json_lines
 from embedpool_cli.embed.order import Output
 from embedpool_cli.embed.parts import PartFile
@@ -42,17 +42,12 @@ class FolderStore:
     """Parts, rejects and a journal in a work folder."""
 
     def __init__(self, folder: WorkFolder, output: Output) -> None:
-        """Go on where the journal ends; raises `OSError`."""
+        """Look at what is there; raises `OSError`."""
         self._folder = folder.path
         self._output = output
         self._journal = Journal(self._folder / JOURNAL)
-        now = self._journal.progress
-        self._part = PartFile(self._folder, now.part, now.part_bytes)
-        self._remove_later_parts(now.part)
-        self._rejects = os.open(self._folder / REJECTS, os.O_WRONLY | os.O_CREAT, 0o666)
-        os.ftruncate(self._rejects, now.rejects_bytes)
-        os.lseek(self._rejects, 0, os.SEEK_END)
-        sync_folder(self._folder)
+        self._files: _Files | None = None
+        self._has_failed = False
 
     @property
     def progress(self) -> Progress:
@@ -60,76 +55,88 @@ class FolderStore:
         return self._journal.progress
 
     def add(self, done: Sequence[Done], books: Progress) -> None:
-        """Keep rows; of `books` only tokens, money and dims are read. Raises `OSError`."""
+        """Keep rows; of `books` only tokens, money and dims are read. Raises `OSError`, `Broken`.
+
+        After a failure nothing more is taken: it would leave a gap.
+        """
+        if self._has_failed:
+            raise OSError("an earlier write failed")
+        self._has_failed = True
         now = counted(self.progress, done, books)
-        rejected = b"".join(line for one in done for line in reject_lines(one))
-        self._add_vectors(done, now.dims)
-        if rejected:
-            write_all(self._rejects, rejected)
-            os.fdatasync(self._rejects)
-        self._journal.add(
-            replace(
-                now,
-                part=self._part.number,
-                part_bytes=self._part.size_bytes,
-                rejects_bytes=now.rejects_bytes + len(rejected),
-            )
-        )
+        if self._files is None:
+            self._files = _Files(self._folder, self.progress, self._output)
+        self._journal.add(self._files.add(done, now, self.progress.rows_out))
+        self._has_failed = False
 
     def note(self, *, is_complete: bool = False, is_sealed: bool = False) -> None:
         """Journal that all rows are here, or that the output is whole; raises `OSError`."""
         now = self.progress
-        self._journal.add(
-            replace(
-                now,
-                is_complete=now.is_complete or is_complete,
-                is_sealed=now.is_sealed or is_sealed,
-            )
-        )
+        complete, sealed = now.is_complete or is_complete, now.is_sealed or is_sealed
+        self._journal.add(replace(now, is_complete=complete, is_sealed=sealed))
 
     def close(self) -> None:
         """Close every file."""
-        self._part.close()
-        os.close(self._rejects)
+        if self._files is not None:
+            self._files.close()
         self._journal.close()
 
-    def _add_vectors(self, done: Sequence[Done], dims: int | None) -> None:
-        before = self.progress.rows_out
+
+class _Files:
+    """What a run writes to; open only while rows come."""
+
+    def __init__(self, folder: Path, now: Progress, output: Output) -> None:
+        self._output = output
+        self._part = PartFile(folder, now.part, now.part_bytes)
+        self._rejects = AppendFile(folder / REJECTS, now.rejects_bytes)
+        for path in folder.glob("part-*.arrow"):
+            if int(path.stem.removeprefix("part-")) > now.part:
+                path.unlink()
+        sync_folder(folder)
+
+    def add(self, done: Sequence[Done], now: Progress, rows_before: int) -> Progress:
+        """Write rows; complete `now` with how long the files are."""
         for one in done:
-            if dims is None or not any(item.vector is not None for item in one.items):
-                continue
-            batch = batch_of(one, dims, self._output.dtype)
-            self._add_batch(batch, before)
-            before += batch.num_rows
+            if now.dims is not None and any(item.vector is not None for item in one.items):
+                batch = batch_of(one, now.dims, self._output.dtype)
+                self._add_batch(batch, rows_before)
+                rows_before += batch.num_rows
         self._part.sync()
+        if rejected := b"".join(line for one in done for line in reject_lines(one)):
+            self._rejects.add(rejected)
+            self._rejects.sync()
+        return replace(
+            now,
+            part=self._part.number,
+            part_bytes=self._part.size_bytes,
+            rejects_bytes=self._rejects.size_bytes,
+        )
+
+    def close(self) -> None:
+        self._part.close()
+        self._rejects.close()
 
     def _add_batch(self, batch: Any, rows_before: int) -> None:
         most = self._output.shard_rows
         while most is not None and rows_before + batch.num_rows > (self._part.number + 1) * most:
             room = (self._part.number + 1) * most - rows_before
             if room:
-                self._part.add(batch.slice(0, room))
+                self._part.add_batch(batch.slice(0, room))
             self._part = self._part.next()
             batch = batch.slice(room)
             rows_before += room
-        self._part.add(batch)
-
-    def _remove_later_parts(self, last: int) -> None:
-        for path in self._folder.glob("part-*.arrow"):
-            if int(path.stem.removeprefix("part-")) > last:
-                path.unlink()
+        self._part.add_batch(batch)
 
 
 class StreamStore:
     """Lines of JSON on standard output; nothing of it can be resumed."""
 
-    def __init__(self, output: Output, out: BinaryIO, errors: BinaryIO, typing: Typing) -> None:
-        """Write rows to `out`, and rejects to their file or else to `errors`."""
+    def __init__(self, output: Output, out: BinaryIO, rejects: BinaryIO, typing: Typing) -> None:
+        """Write rows to `out`, rejects to theirs; the caller closes both."""
         self.progress = Progress()
         self._out = out
         self._dtype = output.dtype
         self._typing = typing
-        self._rejects = Path(output.rejects).open("xb") if output.rejects else errors
+        self._rejects = rejects
 
     def add(self, done: Sequence[Done], books: Progress) -> None:
         """Write rows and rejects; raises `OSError`."""

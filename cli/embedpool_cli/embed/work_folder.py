@@ -116,10 +116,11 @@ class WorkFolder:
                 _remove(entry)
 
 
-def command_of(order: Order, *, model: str, dimensions: int | None) -> dict[str, Any]:
+def command_of(
+    order: Order, output: Output, *, model: str, dimensions: int | None
+) -> dict[str, Any]:
     """Describe what makes two commands the same one; raises `OSError`."""
-    output, fields = order.output, order.fields
-    assert output is not None
+    fields = order.fields
     return {
         "version": 1,
         "inputs": [_described(one.path, one.format) for one in order.inputs],

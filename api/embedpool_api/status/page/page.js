@@ -19,11 +19,14 @@ const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const tenths = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 0 });
-const dollars = new Intl.NumberFormat("en", {
-  style: "currency", currency: "USD", maximumSignificantDigits: 3,
+const cents = new Intl.NumberFormat("en", { style: "currency", currency: "USD" });
+const fractions = new Intl.NumberFormat("en", {
+  style: "currency", currency: "USD", maximumSignificantDigits: 2,
 });
 
-const count = (n, one, many = `${one}s`) => `${whole.format(n)} ${n === 1 ? one : many}`;
+const dollars = (usd) => (usd > 0 && usd < 1 ? fractions : cents).format(usd);
+const plural = (n, one, many = `${one}s`) => (n === 1 ? one : many);
+const count = (n, one, many) => `${whole.format(n)} ${plural(n, one, many)}`;
 
 function bytes(n) {
   const units = ["B", "KiB", "MiB", "GiB"];
@@ -111,10 +114,11 @@ function table(id, columns, rows, nothing) {
   target.replaceChildren(element("thead", {}, head), element("tbody", {}, ...lines));
 }
 
-function tile(name, figure, beneath, extra) {
-  const value = element("dd", {}, element("div", { text: figure, className: "figure" }),
-    element("div", { text: beneath, className: "beneath" }), ...(extra ? [extra] : []));
-  return element("div", {}, element("dt", { text: name }), value);
+function tile(name, figure, unit, beneath, ...more) {
+  const value = element("div", { className: "figure" },
+    figure, " ", element("small", { text: unit }));
+  return element("div", {}, element("dt", { text: name }),
+    element("dd", {}, value, element("div", { text: beneath, className: "beneath" }), ...more));
 }
 
 // --- what is shown
@@ -136,18 +140,21 @@ function drawTiles(pool) {
     pool.lanes.reduce((total, lane) => total + lane.batches * (lane[field] ?? 0), 0) / batches;
   const oldest = Math.max(0, ...pool.lanes.map((lane) => lane.oldest_s));
   const usable = pool.keys.filter((key) => key.condition === "ready").length;
+  const perBatch = batches ? weighed("requests_per_batch") : 0;
   byId("tiles").replaceChildren(
-    tile("Waiting", count(waiting, "item"), oldest ? `oldest ${duration(oldest)}` : "nothing old",
+    tile("Waiting", short.format(waiting), plural(waiting, "item"),
+      `${bytes(sum(pool.lanes, "bytes"))}${oldest ? `, oldest ${duration(oldest)}` : ""}`,
       trace(traces.items, "Items waiting in the last two minutes")),
-    tile("Answered", `${whole.format(served)}/s`, `${bytes(sum(pool.lanes, "bytes"))} to go`,
+    tile("Answered", short.format(served), "items/s", `${count(pool.models, "model")} served`,
       trace(traces.served, "Items answered a second in the last two minutes")),
-    tile("Batch", batches ? `${tenths.format(weighed("items_per_batch"))} items` : "–",
-      batches ? `of ${tenths.format(weighed("requests_per_batch"))} requests` : "none lately"),
-    tile("Keys", `${usable} of ${pool.keys.length}`, "usable"),
-    tile("Workers", whole.format(pool.workers.length), count(pool.apis.length, "api process",
-      "api processes")),
-    tile("Spent lately", dollars.format(pool.spending.usd),
-      `for ${count(pool.spending.requests, "request")}`),
+    tile("Batch", batches ? tenths.format(weighed("items_per_batch")) : "–", "items",
+      batches ? `of ${tenths.format(perBatch)} ${plural(perBatch, "request")}` : "none lately"),
+    tile("Keys", `${usable} of ${pool.keys.length}`, "usable",
+      `${count(sum(pool.keys, "in_flight"), "call")} in flight`),
+    tile("Workers", whole.format(pool.workers.length), "alive",
+      count(pool.apis.length, "api process", "api processes")),
+    tile("Spent lately", pool.spending.usd > 0 && pool.spending.usd < 0.01 ? "< $0.01"
+      : cents.format(pool.spending.usd), "", `for ${count(pool.spending.requests, "request")}`),
   );
 }
 
@@ -218,10 +225,10 @@ function drawProcesses(pool) {
 
 function drawFaults(pool) {
   table("faults", [
+    { title: "Model", kind: "name", of: (fault) => fault.model },
     { title: "When", of: (fault) => ago(fault.at_ms, pool.at_ms) },
     { title: "Failure", of: (fault) => mood([fault.kind, fault.status, fault.code]
       .filter((part) => part !== null).join(" · "), "bad") },
-    { title: "Model", of: (fault) => fault.model },
     { title: "Provider", of: (fault) => fault.provider || "–" },
     { title: "Request", of: (fault) => fault.request_id || "–" },
   ], pool.faults, "None among the last requests.");
@@ -233,15 +240,15 @@ function drawRequests(pool) {
     `${count(it.requests, "request")} since ${ago(it.since_ms, pool.at_ms)}: ` +
     `${whole.format(it.used)} tokens used, ${whole.format(it.paid)} paid, ` +
     `${whole.format(it.saved)} saved, ${whole.format(it.waste)} wasted, ` +
-    `${dollars.format(it.usd)}.`;
+    `${dollars(it.usd)}.`;
   table("requests", [
+    { title: "Model", kind: "name", of: (request) => request.model },
     { title: "When", of: (request) => ago(request.at_ms, pool.at_ms) },
     { title: "Who", of: (request) => request.account },
-    { title: "Model", kind: "name", of: (request) => request.model },
     { title: "Provider", of: (request) => request.provider || "–" },
     { title: "Items", kind: "number", of: (request) => whole.format(request.items) },
     { title: "Tokens", kind: "number", of: (request) => whole.format(request.used) },
-    { title: "Cost", kind: "number", of: (request) => dollars.format(request.usd) },
+    { title: "Cost", kind: "number", of: (request) => dollars(request.usd) },
     { title: "Outcome", of: (request) => (request.kind
       ? mood(request.kind, "bad") : mood("answered", "good")) },
   ], pool.requests, "Nobody asked yet.");
