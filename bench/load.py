@@ -43,6 +43,7 @@ class Load:
     texts: int = 1
     encoding: Encoding = Encoding.BASE64
     processes: int = 1
+    key: str = "sk-bench"
     warmup_s: float = 0.5
 
 
@@ -171,7 +172,15 @@ class _Caller(asyncio.Protocol):
 async def _call(load: Load, salt: str) -> Outcome:
     address = urlsplit(load.url)
     host, port = address.hostname or "", address.port or 80
-    questions = Questions(address.netloc, load.model, load.dims, load.texts, load.encoding, salt)
+    questions = Questions(
+        address.netloc,
+        load.model,
+        load.dims,
+        load.texts,
+        load.encoding,
+        key=load.key,
+        salt=salt,
+    )
     questions.request(0)
     loop = asyncio.get_running_loop()
     shift = _Shift(questions, load)

@@ -18,7 +18,7 @@ _WORDS: Final = "the quick brown fox jumps over the lazy dog again and again"
 _BULK_BODIES: Final = 64
 _BODY: Final = b'{"input":[%b],"model":%b,"encoding_format":"%b"}'
 _HEAD: Final = (
-    "POST {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer sk-bench\r\n"
+    "POST {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\n"
     "content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
 )
 
@@ -39,6 +39,7 @@ class Questions:
     dims: int
     texts: int = 1
     encoding: Encoding = Encoding.BASE64
+    key: str = "sk-bench"
     salt: str = "0"  # set apart the rows of two processes; always as long as any other
 
     def request(self, number: int) -> bytes:
@@ -83,7 +84,9 @@ class Questions:
     def _written(self, texts: list[str]) -> bytes:
         inputs = orjson.dumps(texts)[1:-1]
         body = _BODY % (inputs, orjson.dumps(self.model), self.encoding.encode())
-        return _HEAD.format(path=PATH, host=self.host, length=len(body)).encode() + body
+        return (
+            _HEAD.format(path=PATH, host=self.host, key=self.key, length=len(body)).encode() + body
+        )
 
 
 def _bytes_of(embedding: object) -> bytes:

@@ -58,11 +58,13 @@ class Stand:
 
 
 @contextmanager
-def standing(directory: Path, *, latency_ms: float = 0.0) -> Iterator[Stand]:
+def standing(
+    directory: Path, *, latency_ms: float = 0.0, master_key: str | None = None
+) -> Iterator[Stand]:
     """Start both servers and yield them ready; end them afterwards."""
     with _fake_provider(directory, latency_ms) as (fake, fake_url):
         config = directory / "config.yaml"
-        config.write_text(_config(fake_url))
+        config.write_text(_config(fake_url, master_key))
         port = str(free_port())
         flags = ["--config", str(config), "--port", port, "--data-dir", str(directory / "data")]
         with embedpool("serve", *flags, log=directory / "embedpool.log") as pool:
@@ -82,7 +84,7 @@ def _fake_provider(directory: Path, latency_ms: float) -> Iterator[tuple[Program
         yield fake, fake.wait_for_line("http://")
 
 
-def _config(fake_url: str) -> str:
+def _config(fake_url: str, master_key: str | None) -> str:
     # JSON is YAML.
     return json.dumps(
         {
@@ -94,8 +96,9 @@ def _config(fake_url: str) -> str:
                         "api_base": f"{fake_url}/v1",
                         "api_key": "sk-bench",
                     },
-                    "model_info": {"output_dimensions": DIMS},
+                    "model_info": {"output_dimensions": DIMS, "input_cost_per_token": 2e-8},
                 }
-            ]
+            ],
+            "general_settings": {"master_key": master_key} if master_key else {},
         }
     )

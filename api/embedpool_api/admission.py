@@ -36,6 +36,8 @@ PATIENCE_S: Final = 0.75
 PAUSE_S: Final = 0.1
 """Before the next try after one failed; with `PATIENCE_S` it makes less than a second."""
 LEASE_MS: Final = 15_000
+SAY_AFTER_S: Final = 0.01
+"""A request that ended may count so much longer; most often the next one says the number first."""
 REARM_S: Final = 5.0
 """How often requests in flight are said again, so that they count no longer than we live."""
 
@@ -104,6 +106,8 @@ class Admission:
         self._asks: list[_Ask] = []
         self._holdings = Holdings()
         self._is_rearming = False
+        self._says_numbers = False
+        self._saying: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
 
     async def admit(
@@ -141,7 +145,7 @@ class Admission:
         for standing in admitted.standings:
             if standing.is_in_flight:
                 self._holdings.end(standing.account)
-                self._rouse()
+                self._say_soon()
 
     def give_back(self, admitted: Admitted) -> None:
         """The request never reached the queue: it counts nowhere, and ended."""
@@ -149,6 +153,16 @@ class Admission:
             self._holdings.give_back(account, [admitted.request])
             self._rouse()
         self.ended(admitted)
+
+    def _say_soon(self) -> None:
+        """Tell how many are in flight in a moment: most often the next request does."""
+        if self._saying is None:
+            self._saying = asyncio.get_running_loop().call_later(SAY_AFTER_S, self._say_now)
+
+    def _say_now(self) -> None:
+        self._saying = None
+        self._says_numbers = True
+        self._rouse()
 
     def _rouse(self) -> None:
         self._wake.set()
@@ -162,14 +176,21 @@ class Admission:
             await self._wake.wait()
             self._wake.clear()
             try:
-                while self._asks or self._holdings.are_due:
+                while self._has_something_to_say():
                     await self._ask_next(line)
                     await self._give_back_due(line)
             except QueueUnavailable:
+                self._says_numbers = True
                 self._fail(self._asks)
                 self._asks = []
                 await asyncio.sleep(PAUSE_S)
                 self._wake.set()
+
+    def _has_something_to_say(self) -> bool:
+        holdings = self._holdings
+        return bool(
+            self._asks or holdings.are_unwanted or (self._says_numbers and holdings.are_due)
+        )
 
     async def _ask_next(self, line: Line) -> None:
         """Put the oldest requests to their accounts and hand out the verdicts."""
@@ -234,7 +255,8 @@ class Admission:
                 ask.answer.set_exception(_unavailable())
 
     async def _give_back_due(self, line: Line) -> None:
-        notices = self._holdings.notices(max_requests=MAX_CALL_REQUESTS)
+        with_numbers, self._says_numbers = self._says_numbers, False
+        notices = self._holdings.notices(max_requests=MAX_CALL_REQUESTS, with_numbers=with_numbers)
         if not notices:
             return
         calls = [self._release_arguments(notice) for notice in notices]
@@ -264,7 +286,7 @@ class Admission:
         while self._holdings.are_in_flight:
             await asyncio.sleep(REARM_S)
             self._holdings.doubt_all()
-            self._rouse()
+            self._say_now()
         self._is_rearming = False
 
 

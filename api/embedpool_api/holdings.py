@@ -47,6 +47,11 @@ class Holdings:
         return any(holding.is_due for holding in self._of.values())
 
     @property
+    def are_unwanted(self) -> bool:
+        """Whether reservations are to be given back."""
+        return any(holding.unwanted for holding in self._of.values())
+
+    @property
     def are_in_flight(self) -> bool:
         """Whether any request in flight is counted."""
         return any(holding.in_flight for holding in self._of.values())
@@ -86,11 +91,14 @@ class Holdings:
         self._forget_if_empty(account, holding)
         return holding.in_flight
 
-    def notices(self, *, max_requests: int) -> list[Notice]:
-        """Take out what Redis has to be told, at most so many requests of each account."""
+    def notices(self, *, max_requests: int, with_numbers: bool = True) -> list[Notice]:
+        """Take out what Redis has to be told, at most so many requests of each account.
+
+        Where only the number in flight is new, it may be left for later.
+        """
         notices: list[Notice] = []
         for account, holding in list(self._of.items()):
-            if not holding.is_due:
+            if not (holding.unwanted or (with_numbers and holding.is_stale)):
                 continue
             unwanted = tuple(islice(holding.unwanted, max_requests))
             for request in unwanted:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from typing_extensions import override
 
+from embedpool_cli.embed_arguments import add_embed
 from embedpool_cli.key_arguments import add_key_actions
 
 DEFAULT_HOST: Final = "127.0.0.1"
@@ -39,6 +40,7 @@ def parsed(
     _add_worker(commands)
     _add_check(commands)
     add_key_actions(_command(commands, "key", "a running pool's virtual keys"), environ)
+    add_embed(_command(commands, "embed", "files of texts in, files of vectors out"), environ)
     return parser.parse_args(arguments)
 
 

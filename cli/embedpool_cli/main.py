@@ -120,12 +120,26 @@ def _key(options: Namespace, environ: Mapping[str, str]) -> int:
         return 0
 
 
+def _embed(options: Namespace, environ: Mapping[str, str]) -> int:
+    from embedpool_cli.embed.command import run_embed
+    from embedpool_cli.terminal import Terminal
+
+    terminal = Terminal(sys.stdout, sys.stderr, sys.stdin, is_interactive=sys.stdin.isatty())
+    code = run_embed(options, environ, terminal)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
 COMMANDS: Final[Mapping[str, Callable[[Namespace, Mapping[str, str]], int]]] = {
     "serve": _serve,
     "api": _api,
     "worker": _worker,
     "check": _check,
     "key": _key,
+    "embed": _embed,
 }
 
 

@@ -221,6 +221,30 @@ for item in response.data:
 )
 """Programs, and what they print (a regular expression)."""
 
+BODIES: Final = (
+    Snippet(
+        RELAY,
+        "a text",
+        '{ "model": "text-embedding-3-small", '
+        '"input": "The quick brown fox jumps over the lazy dog"}',
+    ),
+    Snippet(
+        RELAY,
+        "two texts",
+        '{ "model": "text-embedding-3-small", "input": ["first sentence", "second sentence"]}',
+    ),
+    Snippet(
+        RELAY,
+        "a text for the default model",
+        '{ "model": "text-embedding-3-small", '
+        '"input": "The quick brown fox jumps over the lazy dog"}',
+        (('"model": "text-embedding-3-small", ', ""),),  # which may be left out, as it says
+    ),
+    Snippet(PROXY, "a text", '{\n  "input": "The quick brown fox"\n}'),
+    Snippet(PROXY, "three texts", '{\n  "input": ["First text", "Second text", "Third text"]\n}'),
+)
+"""Bodies of requests; some products' name the model in the path, or leave it to the default."""
+
 DEFAULT_MODEL: Final = Snippet(
     RELAY,
     "a default embedding model",

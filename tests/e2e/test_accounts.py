@@ -18,6 +18,7 @@ from e2e.pools import SECRET, Fleet, Pool, serving, short_directory
 from support.fake_provider import FakeProvider
 from support.processes import wait_until
 
+NEXT_SECRET: Final = "e2e-7f4b19c2d8a35e60"
 EFFECT_S: Final = 2.0
 """Within which a change is known everywhere."""
 GLANCE_S: Final = 0.3
@@ -359,6 +360,21 @@ def test_a_key_sees_its_own_spend_and_nobody_elses(office: Office, ask: Ask) -> 
     assert office.ask("GET", "/key/info", key=mine).status_code == 200
     assert office.ask("GET", "/key/info", key=mine, params={"key": others}).status_code == 403
     assert office.ask("GET", "/spend/logs", key=mine, params={"api_key": others}).status_code == 403
+
+
+def test_keys_outlive_the_secret_they_were_made_under(
+    office: Office, pool: Pool, config: dict[str, Any], ask: Ask
+) -> None:
+    key = office.key()
+    rotated = {"EMBEDPOOL_SECRET": NEXT_SECRET, "EMBEDPOOL_AUTH_OLD_SECRETS": SECRET}
+
+    with short_directory() as directory, Fleet(pool.store_url, directory, config=config) as fleet:
+        fleet.wait_until_served(fleet.api(env=rotated))
+        fresh = Office(fleet.url, office.client).key()
+
+        assert ask(key, url=fleet.url).status_code == 200
+        assert ask(fresh, url=fleet.url).status_code == 200
+        assert seen(ask(fresh)) == INVALID
 
 
 def test_no_key_is_in_any_log_however_it_was_sent(office: Office, pool: Pool, ask: Ask) -> None:

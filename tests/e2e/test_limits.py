@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Final
+from contextlib import AsyncExitStack
+from typing import Any, Final
 
 import httpx
+import openai
 import pytest
 
-from e2e.asking import Answer, all_at_once, asked, callers
+from e2e.asking import Answer, Caller, all_at_once, asked, callers
 from e2e.keys import Books, Office, books_of, guarded, short_entry
 from e2e.keys import bearer as as_holder
 from e2e.load import until
-from e2e.pools import Pool, serving
+from e2e.pools import SECRET, Fleet, Pool, serving, short_directory
 from embedpool_shared import tokens
 from support.fake_provider import FakeProvider
 from support.faults import Behaviour
@@ -39,11 +41,27 @@ def fake() -> Iterator[FakeProvider]:
 
 
 @pytest.fixture(scope="module")
-def pool(fake: FakeProvider) -> Iterator[Pool]:
+def config(fake: FakeProvider) -> dict[str, Any]:
     assert tokens.count("cl100k_base", TEN_TOKENS) == 10
-    models = [short_entry("small", fake), short_entry("dear", fake, input_cost_per_token=CENT_EACH)]
-    with serving("--api-processes", str(API_PROCESSES), config=guarded(fake, *models)) as running:
+    dear = short_entry("dear", fake, input_cost_per_token=CENT_EACH)
+    return guarded(fake, short_entry("small", fake), dear)
+
+
+@pytest.fixture(scope="module")
+def pool(config: dict[str, Any]) -> Iterator[Pool]:
+    with serving(config=config, env={"EMBEDPOOL_SECRET": SECRET}) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def urls(pool: Pool, config: dict[str, Any]) -> Iterator[list[str]]:
+    """Where each api process is: the pool's own, and others beside it."""
+    with short_directory() as directory, Fleet(pool.store_url, directory, config=config) as fleet:
+        found = [pool.url]
+        while len(found) < API_PROCESSES:
+            fleet.wait_until_served(fleet.api())
+            found.append(fleet.url)
+        yield found
 
 
 @pytest.fixture
@@ -62,10 +80,20 @@ def books(pool: Pool, fake: FakeProvider) -> Iterator[Books]:
 
 
 async def crowd(
-    pool: Pool, keys: Sequence[str], count: int = CROWD, *, model: str = "small", text: str = "{}"
+    urls: Sequence[str],
+    keys: Sequence[str],
+    count: int = CROWD,
+    *,
+    model: str = "small",
+    text: str = "{}",
 ) -> list[Answer]:
-    """Ask so often at once, with one key after the other."""
-    async with callers(count, pool.url) as connected:
+    """Ask so often at once, one api process after the other, with one key after the other."""
+    async with AsyncExitStack() as stack:
+        of_each = -(-count // len(urls))
+        lines = [await stack.enter_async_context(callers(of_each, url)) for url in urls]
+        connected: list[Caller] = [caller for line in zip(*lines, strict=True) for caller in line][
+            :count
+        ]
         return await asyncio.gather(
             *(
                 caller.ask(asked(model, text.format(n)), as_holder(keys[n % len(keys)]))
@@ -78,25 +106,19 @@ def statuses(answers: Sequence[Answer]) -> dict[int, int]:
     return dict(Counter(answer.status for answer in answers))
 
 
-def process_of(answer: Answer) -> str:
-    """Tell api processes apart: they number their requests, each behind a name of its own."""
-    return answer.headers["x-request-id"][:-12]
-
-
 def refused(answers: Sequence[Answer]) -> list[Answer]:
     return [answer for answer in answers if answer.status != 200]
 
 
 async def test_of_five_hundred_at_once_exactly_as_many_pass_as_a_key_has_room_for(
-    pool: Pool, office: Office, books: Books, fake: FakeProvider
+    urls: list[str], office: Office, books: Books, fake: FakeProvider
 ) -> None:
     key = office.key(rpm_limit=ROOM)
 
-    answers = await crowd(pool, [key])
+    answers = await crowd(urls, [key])
 
     assert statuses(answers) == {200: ROOM, 429: CROWD - ROOM}
     assert fake.totals.items == ROOM
-    assert len({process_of(answer) for answer in answers}) == API_PROCESSES
     slowest_ms = max(answer.took_s for answer in answers) * 1_000
     for answer in refused(answers):
         assert (answer.error["type"], answer.error["code"]) == (
@@ -111,11 +133,11 @@ async def test_of_five_hundred_at_once_exactly_as_many_pass_as_a_key_has_room_fo
 
 
 async def test_whoever_passes_is_told_what_is_left(
-    pool: Pool, office: Office, books: Books
+    urls: list[str], office: Office, books: Books
 ) -> None:
     key = office.key(rpm_limit=40, tpm_limit=10_000)
 
-    answers = await crowd(pool, [key], 40, text=TEN_TOKENS + " {}")
+    answers = await crowd(urls, [key], 40, text=TEN_TOKENS + " {}")
 
     left = {int(answer.headers["x-ratelimit-remaining-requests"]) for answer in answers}
     assert left == set(range(40))
@@ -131,11 +153,11 @@ async def test_whoever_passes_is_told_what_is_left(
 
 
 async def test_tokens_a_minute_hold_to_the_last_token(
-    pool: Pool, office: Office, books: Books
+    urls: list[str], office: Office, books: Books
 ) -> None:
     made = office.made(tpm_limit=10 * ROOM + 9)
 
-    answers = await crowd(pool, [made["key"]], text=TEN_TOKENS)
+    answers = await crowd(urls, [made["key"]], text=TEN_TOKENS)
 
     assert statuses(answers) == {200: ROOM, 429: CROWD - ROOM}
     assert books.admitted(f"key:{made['token_id']}") == (ROOM, 10 * ROOM)
@@ -144,12 +166,12 @@ async def test_tokens_a_minute_hold_to_the_last_token(
 
 
 async def test_a_budget_of_a_dollar_buys_a_hundred_requests_of_a_cent(
-    pool: Pool, office: Office, books: Books
+    urls: list[str], office: Office, books: Books
 ) -> None:
     made = office.made(max_budget=1.0)
     key = made["key"]
 
-    answers = await crowd(pool, [key], model="dear", text=TEN_TOKENS)
+    answers = await crowd(urls, [key], model="dear", text=TEN_TOKENS)
 
     for answer in refused(answers):
         assert answer.status == 429
@@ -161,7 +183,7 @@ async def test_a_budget_of_a_dollar_buys_a_hundred_requests_of_a_cent(
     assert 1 <= passed <= ROOM
     books.wait_until_settled()
     # What others reserved and did not spend is there for the next one, to the last cent.
-    again = await crowd(pool, [key], ROOM + 1 - passed, model="dear", text=TEN_TOKENS)
+    again = await crowd(urls, [key], ROOM + 1 - passed, model="dear", text=TEN_TOKENS)
     assert statuses(again).get(200, 0) == ROOM - passed
     books.wait_until_nothing_is_held()
     assert books.sums(f"key:{made['token_id']}")["cost"] == 10**12
@@ -169,13 +191,14 @@ async def test_a_budget_of_a_dollar_buys_a_hundred_requests_of_a_cent(
 
 
 async def test_no_more_than_allowed_are_in_flight_at_once(
-    pool: Pool, office: Office, books: Books, fake: FakeProvider
+    urls: list[str], office: Office, books: Books, fake: FakeProvider
 ) -> None:
     key = office.key(max_parallel_requests=10)
     fake.behave(SLOW)
 
-    first = await crowd(pool, [key], ROOM)
-    second = await crowd(pool, [key], 10)
+    first = await crowd(urls, [key], ROOM)
+    books.wait_until_nothing_is_held()
+    second = await crowd(urls, [key], 10)
 
     assert statuses(first) == {200: 10, 429: ROOM - 10}
     assert statuses(second) == {200: 10}
@@ -205,13 +228,13 @@ async def test_callers_who_hang_up_make_room_for_others(
 
 @pytest.mark.parametrize("kind", ["team", "user"])
 async def test_a_teams_and_a_users_limits_bound_all_their_keys_together(
-    pool: Pool, office: Office, books: Books, kind: str
+    urls: list[str], office: Office, books: Books, kind: str
 ) -> None:
     owner = f"the-{kind}-of-many-keys"
     office.post(f"/{kind}/new", **{f"{kind}_id": owner, "rpm_limit": 30})
     made = [office.made(rpm_limit=1_000, **{f"{kind}_id": owner}) for _ in range(3)]
 
-    answers = await crowd(pool, [one["key"] for one in made], 150)
+    answers = await crowd(urls, [one["key"] for one in made], 150)
 
     assert statuses(answers) == {200: 30, 429: 120}
     for answer in refused(answers):
@@ -223,11 +246,11 @@ async def test_a_teams_and_a_users_limits_bound_all_their_keys_together(
     assert sum(let_in) == books.admitted(f"{kind}:{owner}")[0] == 30
 
 
-async def test_a_teams_budget_is_one_budget(pool: Pool, office: Office, books: Books) -> None:
+async def test_a_teams_budget_is_one_budget(urls: list[str], office: Office, books: Books) -> None:
     office.post("/team/new", team_id="thrifty", max_budget=0.1)
     keys = [office.key(team_id="thrifty", max_budget=5) for _ in range(2)]
 
-    answers = await crowd(pool, keys, 60, model="dear", text=TEN_TOKENS)
+    answers = await crowd(urls, keys, 60, model="dear", text=TEN_TOKENS)
 
     assert 1 <= statuses(answers)[200] <= 10
     assert {answer.error["code"] for answer in refused(answers)} == {"budget_exceeded"}
@@ -238,9 +261,9 @@ async def test_a_teams_budget_is_one_budget(pool: Pool, office: Office, books: B
 
 @pytest.mark.parametrize("limit", [{"tpm_limit": 9}, {"max_budget": 0.009}])
 async def test_what_no_wait_could_help_is_refused_for_good(
-    pool: Pool, office: Office, books: Books, fake: FakeProvider, limit: dict[str, float]
+    urls: list[str], office: Office, books: Books, fake: FakeProvider, limit: dict[str, float]
 ) -> None:
-    (answer,) = await crowd(pool, [office.key(**limit)], 1, model="dear", text=TEN_TOKENS)
+    (answer,) = await crowd(urls, [office.key(**limit)], 1, model="dear", text=TEN_TOKENS)
 
     assert answer.status == 400
     assert answer.error["type"] == "invalid_request_error"
@@ -251,11 +274,11 @@ async def test_what_no_wait_could_help_is_refused_for_good(
 
 
 async def test_a_key_without_limits_leaves_no_trace_of_any(
-    pool: Pool, office: Office, books: Books
+    urls: list[str], office: Office, books: Books
 ) -> None:
     made = office.made()
 
-    answers = await crowd(pool, [made["key"]], 50)
+    answers = await crowd(urls, [made["key"]], 50)
 
     assert statuses(answers) == {200: 50}
     assert not [name for name in answers[0].headers if name.startswith("x-ratelimit")]
@@ -275,3 +298,19 @@ async def test_what_failed_counts_as_a_request_but_not_as_tokens(
     account = f"key:{made['token_id']}"
     assert books.admitted(account) == (3, 0)
     assert books.sums(account)["cost"] == 0
+
+
+def test_openais_client_gives_up_at_once_when_the_budget_is_used_up(
+    pool: Pool, office: Office, books: Books
+) -> None:
+    made = office.made(max_budget=0.01)
+    with openai.OpenAI(base_url=f"{pool.url}/v1", api_key=made["key"]) as client:
+        client.embeddings.create(model="dear", input=TEN_TOKENS)
+
+        with pytest.raises(openai.RateLimitError) as caught:
+            client.embeddings.create(model="dear", input=TEN_TOKENS)
+
+    assert caught.value.code == "budget_exceeded"
+    assert caught.value.response.request.headers["x-stainless-retry-count"] == "0"
+    books.wait_until_nothing_is_held()
+    assert books.sums(f"key:{made['token_id']}")["requests"] == 1

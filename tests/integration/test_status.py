@@ -17,7 +17,7 @@ from embedpool_shared.names import Names
 from embedpool_shared.presence import API, WORKER, Presence
 from embedpool_shared.provider_keys import KeyField, describe
 from embedpool_shared.scripts import Script
-from integration.by_hand import Hand, answered
+from integration.by_hand import Hand
 from integration.one_process import MODEL, Counting, Embedder, Site, until
 from support.valkey import RedisServer
 from unit.api.usage_records import record
@@ -65,7 +65,7 @@ class Watcher:
 
     async def pool(self) -> Shown:
         """Look anew."""
-        await self.stale()
+        self.stale()
         look = await self.collector.look()
         assert not look.is_redis_away
         assert look.snapshot is not None
@@ -76,7 +76,7 @@ class Watcher:
         found: Shown = lane
         return found
 
-    async def stale(self) -> None:
+    def stale(self) -> None:
         """Forget how long ago the last look was."""
         self.collector._asked_at = float("-inf")
 
@@ -134,7 +134,7 @@ async def test_leased_packs_are_seen_with_the_worker_that_holds_them(valkey: Red
         assert pool["lanes"][0]["packs_leased"] == 1
         assert pool["workers"][0].packs == 1
 
-        await hand.commit([answered(pack.open[0])])
+        await hand.commit(list(pack.open.values()))
         after = await watcher.pool()
         assert (after["lanes"][0]["items"], after["lanes"][0]["oldest_s"]) == (0, 0.0)
         assert after["workers"][0].packs == 0
@@ -181,7 +181,7 @@ async def test_dead_letters_and_failures_are_seen_without_their_text(valkey: Red
         api, hand = site.api(), Hand(site)
         await api.accepted(api.post(["a canary text"]))
         (pack,) = await hand.take()
-        await hand.bury(pack.open[0])
+        await hand.hand_back.bury(pack.open[0])
         failed = encode([record("f", reason="ProviderFailed")])
         await site.call("XADD", Names().spend_log, "*", "r", failed, "i", "5-0", "l", MODEL)
 
@@ -250,7 +250,7 @@ async def test_while_redis_is_away_the_last_look_stays_and_is_marked(
         getattr(valkey, trouble)()
         began_at = loop.time()
 
-        await watcher.stale()
+        watcher.stale()
         look = await watcher.collector.look()
 
         assert look.is_redis_away
@@ -262,7 +262,7 @@ async def test_while_redis_is_away_the_last_look_stays_and_is_marked(
             valkey.resume()
 
         async def is_back() -> bool:
-            await watcher.stale()
+            watcher.stale()
             return not (await watcher.collector.look()).is_redis_away
 
         await until(is_back, "Redis is seen again")

@@ -28,6 +28,7 @@ from support.calls import Call, CallLog, Totals
 from support.cohere_format import CohereFormat
 from support.faults import Behaviour, Distortion, Faults, behaviour_from, merged
 from support.http_server import Head, HttpServer, Response, Traffic
+from support.key_minutes import KeyMinutes
 from support.openai_format import OpenAIFormat
 from support.plain_answers import plain_answer
 from support.refusals import refuse
@@ -62,6 +63,7 @@ class FakeProvider:
         self._usual = Behaviour(latency_s=latency_s, latency_per_text_s=latency_per_text_s)
         self._log = CallLog(keep=keep_calls)
         self._faults = Faults()
+        self._minutes = KeyMinutes()
         self._is_plain = self._is_plain_when(())
         self._server = HttpServer(self._answer)
         self._formats: dict[str, WireFormat] = {
@@ -187,6 +189,8 @@ class FakeProvider:
         behaviour = merged([self._usual, *faults]) if faults else self._usual
         counts = [self._count_tokens(item) for item in ask.items]
         tokens = sum(counts)
+        if behaviour.rpm or behaviour.tpm:
+            behaviour = self._limited(head.key, tokens, behaviour)
         try:
             refuse(ask, counts, behaviour)
         except Refused as refusal:
@@ -195,6 +199,14 @@ class FakeProvider:
             response = Response(self._body(wire, ask, tokens, behaviour), headers=behaviour.headers)
         self._record(head, ask, tokens, response.status)
         return _delivered(response, len(ask.items), behaviour)
+
+    def _limited(self, key: str | None, tokens: int, behaviour: Behaviour) -> Behaviour:
+        wait_s = self._minutes.wait_s(
+            key, tokens, rpm=behaviour.rpm, tpm=behaviour.tpm, now=time.monotonic()
+        )
+        if not wait_s:
+            return behaviour
+        return replace(behaviour, status=429, headers={"retry-after": f"{wait_s:.3f}"})
 
     def _body(self, wire: WireFormat, ask: Ask, tokens: int, behaviour: Behaviour) -> bytes:
         distortion = behaviour.distortion

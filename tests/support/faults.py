@@ -66,6 +66,8 @@ class Behaviour:
     max_items: int | None = None  # a larger call is a 400 that names this number
     max_tokens: int | None = None  # … and one with more tokens over all inputs
     max_item_tokens: int | None = None  # … and one with a longer single input
+    rpm: int | None = None  # more calls of a key in any minute are 429s that say how long to wait
+    tpm: int | None = None  # … and more tokens
     refuses_base64: bool = False  # 400
     ignores_base64: bool = False  # answers floats
     refuses_dimensions: bool = False  # 400

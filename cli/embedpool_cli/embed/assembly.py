@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from embedpool_cli.embed.journal import Progress, sync_folder
 from embedpool_cli.embed.json_rows import json_lines
+from embedpool_cli.embed.lines import Broken
 from embedpool_cli.embed.order import Output, OutputFormat
 from embedpool_cli.embed.parts import batches, part_path
 from embedpool_cli.embed.rows import VECTOR
@@ -46,7 +47,7 @@ class Assembly:
     def finish(self, store: FolderStore) -> None:
         """Make OUT and put it in its place; what an earlier start has done is left as it is.
 
-        Raises `OSError`.
+        Raises `OSError`, `Broken`.
         """
         if not store.progress.is_sealed:
             self._make(store.progress)
@@ -59,22 +60,28 @@ class Assembly:
     def _make(self, progress: Progress) -> None:
         schema = self._typing.schema(vector_type(progress.dims, self._output.dtype))
         if self._output.shard_rows is None:
-            self._write(self._whole, range(progress.part + 1), schema)
+            self._write(self._whole, range(progress.part + 1), schema, progress.rows_out)
             return
+        most = self._output.shard_rows
         self._whole.mkdir(exist_ok=True)
         for part in range(progress.part + 1):
             shard = self._whole / self._shard_name(part)
             if not shard.exists():
-                self._write(shard, range(part, part + 1), schema)
+                rows = min(most, progress.rows_out - part * most)
+                self._write(shard, range(part, part + 1), schema, rows)
             part_path(self._folder, part).unlink(missing_ok=True)
         self._write_manifest(progress, schema)
 
-    def _write(self, path: Path, parts: range, schema: Any) -> None:
+    def _write(self, path: Path, parts: range, schema: Any, rows: int) -> None:
+        left = rows
         fresh = path.with_name(f"{path.name}.new")
         with self._writer(fresh, schema) as writer:
             for part in parts:
                 for batch in batches(self._folder, part):
                     writer.add(batch)
+                    left -= batch.num_rows
+        if left:
+            raise Broken(f"{rows} rows were journalled and {rows - left} are in {self._folder}")
         _sync(fresh)
         fresh.rename(path)
         sync_folder(path.parent)

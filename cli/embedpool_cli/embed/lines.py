@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from io import BufferedReader, RawIOBase
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, Final
 
 import pyarrow as pa
 from typing_extensions import override
 
 from embedpool_cli.embed.order import Input
 
+STDIN: Final = 0
 PIECE_BYTES: Final = 1 << 20
 MAX_LINE_BYTES: Final = 64 * PIECE_BYTES
 MAGIC: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -68,9 +68,8 @@ class Stream:
         return BufferedReader(_File(self), PIECE_BYTES)
 
     def close(self) -> None:
-        """Close it, unless it is standard input."""
-        if self._raw is not sys.stdin.buffer:
-            self._raw.close()
+        """Close it."""
+        self._raw.close()
 
 
 class _Counted:
@@ -79,7 +78,7 @@ class _Counted:
     closed = False
     mode = "rb"
 
-    def __init__(self, raw: BinaryIO) -> None:
+    def __init__(self, raw: IO[bytes]) -> None:
         self._raw = raw
         self._ahead = raw.read(4)
         self.head = self._ahead
@@ -124,9 +123,10 @@ class _File(RawIOBase):
         return len(piece)
 
 
-def _opened(source: Input) -> BinaryIO:
+def _opened(source: Input) -> IO[bytes]:
     if source.is_stream:
-        return sys.stdin.buffer
+        # A file of our own, unbuffered: a thread that waits in sys.stdin would hold up our end.
+        return open(os.dup(STDIN), "rb", buffering=0)
     return open(source.path, "rb", buffering=PIECE_BYTES)
 
 

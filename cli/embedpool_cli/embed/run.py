@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -29,7 +28,7 @@ from embedpool_cli.embed.trials import Trial
 from embedpool_cli.embed.window import Window
 
 MIN_WINDOW_ROWS: Final = 2_048
-MAX_WINDOW_BYTES: Final = 64 * 1024 * 1024
+MAX_WINDOW_BYTES: Final = 256 * 1024 * 1024
 MAX_REQUEST_BYTES: Final = 1024 * 1024
 
 
@@ -53,6 +52,7 @@ class Run:
 
     def __init__(self, pool: Asks, store: Store, budget: Budget, terms: Terms) -> None:
         self.source_share = 0.0  # of all inputs, what has been read of kept rows
+        self.share_before: float = 0.0  # … when the first row was read
         self._store = store
         self._gate = Gate(Pace(terms.concurrency))
         self._window = Window(max_rows=terms.window_rows, max_bytes=MAX_WINDOW_BYTES)
@@ -62,7 +62,9 @@ class Run:
         )
         self._asking.dims = store.progress.dims
         self._turn = 0
-        self._waiting = 0  # requests made and not yet let through
+        self._rows_read = store.progress.rows_in
+        self._open = 0  # requests that have not ended
+        self._why_no_more = ""
         self._finished = asyncio.Event()
         self._kept = asyncio.Event()
         self._is_over = False
@@ -90,37 +92,91 @@ class Run:
                     await self._feed(ahead, requests)
                 self._is_over = True
                 self._finished.set()
-        except BaseExceptionGroup as group:
+        except ExceptionGroup as group:
             raise _first(group) from None
         finally:
             ahead.close()
             self._keep_rest()
+        if self._why_no_more:
+            raise Stopped(self._why_no_more)
+        if self._rows_read != self._store.progress.rows_in:
+            kept = self._store.progress.rows_in
+            raise Stopped(f"{self._rows_read:,} rows were read and {kept:,} are accounted for")
 
     async def _feed(self, ahead: ReadAhead, requests: asyncio.TaskGroup) -> None:
         async for block in ahead.blocks():
+            if not self._turn:
+                self.source_share = self.share_before = block.source_share
+            self._rows_read = block.first_row + len(block)
             while not self._window.has_room_for(block):
                 await self._send(self._packer.rest(), requests)
                 self._kept.clear()
                 if not self._window.has_room_for(block):
                     await self._kept.wait()
-            fresh = self._window.add(block)
-            await self._send(self._packer.add(fresh), requests)
+            await self._send(self._packer.add(self._window.add(block)), requests)
             if self._window.has_finished:
                 self._finished.set()
+            if self._why_no_more:
+                return
         await self._send(self._packer.rest(), requests)
 
     async def _send(self, packed: Iterator[list[Item]], requests: asyncio.TaskGroup) -> None:
         for items in packed:
             self._turn += 1
             request = Request(self._turn, items, Trial(len(items)))
-            await self._until_affordable(request.size_bytes)
-            requests.create_task(self._asking.embed(request))
+            if self._why_no_more or not await self._is_affordable(request.size_bytes):
+                return
+            self._open += 1
+            requests.create_task(self._asking.embed(request)).add_done_callback(self._ended)
 
-    async def _until_affordable(self, size_bytes: int) -> None:
+    async def _is_affordable(self, size_bytes: int) -> bool:
+        """Wait until a request can be paid; if that will not come, stop feeding."""
         budget = self._asking.budget
         while not budget.has_room_for(size_bytes):
-            if not budget.is_waiting_for_a_price:
-                spent = dollars(budget.spent_pico_usd)
-                raise _BudgetReached(f"--max-usd is reached: {spent} spent")
+            if not self._open:
+                self._why_no_more = f"--max-usd is reached: {dollars(budget.spent_pico_usd)} spent"
+                return False
             self._asking.settled.clear()
             await self._asking.settled.wait()
+        return True
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        self._open -= 1
+        self._asking.settled.set()
+
+    def _end(self, item: Item, outcome: bytes | Fault) -> None:
+        self._window.end(item, outcome)
+        if self._window.has_finished:
+            self._finished.set()
+
+    async def _keep(self) -> None:
+        while True:
+            if done := self._window.take_finished():
+                await self._add(done)
+                self._kept.set()
+            elif self._is_over:
+                return
+            else:
+                self._finished.clear()
+                await self._finished.wait()
+
+    async def _add(self, done: Sequence[Done]) -> None:
+        adding = self._writer.submit(self._store.add, done, self.progress)
+        # Shielded, because rows that have left the window must be kept before any after them.
+        await asyncio.shield(asyncio.wrap_future(adding))
+        self.source_share = done[-1].block.source_share
+        if self._asking.dims is not None:
+            self._window.expect_vectors(self._asking.dims)
+
+    def _keep_rest(self) -> None:
+        try:
+            if rest := self._window.take_rest():
+                self._writer.submit(self._store.add, rest, self.progress).result()
+        finally:
+            self._writer.shutdown()
+
+
+def _first(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group

@@ -44,9 +44,7 @@ class Sender:
                 "x-embedpool-class": "bulk",
                 **login,
             },
-            timeout=aiohttp.ClientTimeout(
-                total=ANSWER_PATIENCE_S, sock_connect=CONNECT_PATIENCE_S
-            ),
+            timeout=aiohttp.ClientTimeout(total=ANSWER_PATIENCE_S, sock_connect=CONNECT_PATIENCE_S),
             read_bufsize=1 << 20,
         )
 

@@ -47,7 +47,7 @@ class FolderStore:
         self._output = output
         self._journal = Journal(self._folder / JOURNAL)
         self._files: _Files | None = None
-        self._has_failed = False
+        self._failure: BaseException | None = None
 
     @property
     def progress(self) -> Progress:
@@ -59,20 +59,24 @@ class FolderStore:
 
         After a failure nothing more is taken: it would leave a gap.
         """
-        if self._has_failed:
-            raise OSError("an earlier write failed")
-        self._has_failed = True
-        now = counted(self.progress, done, books)
-        if self._files is None:
-            self._files = _Files(self._folder, self.progress, self._output)
-        self._journal.add(self._files.add(done, now, self.progress.rows_out))
-        self._has_failed = False
+        if self._failure is not None:
+            raise self._failure
+        try:
+            self._journal.add(self._written(done, counted(self.progress, done, books)))
+        except BaseException as failure:
+            self._failure = failure
+            raise
 
     def note(self, *, is_complete: bool = False, is_sealed: bool = False) -> None:
         """Journal that all rows are here, or that the output is whole; raises `OSError`."""
         now = self.progress
         complete, sealed = now.is_complete or is_complete, now.is_sealed or is_sealed
         self._journal.add(replace(now, is_complete=complete, is_sealed=sealed))
+
+    def _written(self, done: Sequence[Done], now: Progress) -> Progress:
+        if self._files is None:
+            self._files = _Files(self._folder, self.progress, self._output)
+        return self._files.add(done, now, self.progress.rows_out)
 
     def close(self) -> None:
         """Close every file."""

@@ -8,14 +8,15 @@ Invariants
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from embedpool_cli.embed.rows import Block, Done, Fault, Item
+from embedpool_shared.vectors import FLOAT_BYTES
 
-ROW_BYTES: Final = 200
-"""What a row costs beside its text."""
+ROW_BYTES: Final = 300
+"""What a row costs beside its text and its vector."""
+USUAL_DIMS: Final = 1_536
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +47,8 @@ class Window:
         self._entries: deque[_Entry] = deque()
         self._known: dict[str, _Holders] = {}
         self._rows = 0
-        self._bytes = 0
+        self._text_bytes = 0
+        self._row_bytes = _row_bytes(USUAL_DIMS)
 
     @property
     def rows(self) -> int:
@@ -55,8 +57,14 @@ class Window:
 
     def has_room_for(self, block: Block) -> bool:
         """Say whether `block` fits; an empty window takes any."""
-        fits = self._rows + len(block) <= self._max_rows
-        return not self._entries or (fits and self._bytes + _size_bytes(block) <= self._max_bytes)
+        rows = self._rows + len(block)
+        text_bytes = self._text_bytes + _size_bytes(block)
+        fits = rows <= self._max_rows and text_bytes + rows * self._row_bytes <= self._max_bytes
+        return not self._entries or fits
+
+    def expect_vectors(self, dims: int) -> None:
+        """Reckon with vectors of that length."""
+        self._row_bytes = _row_bytes(dims)
 
     def add(self, block: Block) -> list[Item]:
         """Take rows in; return the items that are new and have to be embedded, in order."""
@@ -74,7 +82,7 @@ class Window:
             self._hold(holders, entry)
         self._entries.append(entry)
         self._rows += len(block)
-        self._bytes += entry.size_bytes
+        self._text_bytes += entry.size_bytes
         return fresh
 
     def end(self, item: Item, outcome: bytes | Fault) -> None:
@@ -119,7 +127,7 @@ class Window:
         start, entry.taken = entry.taken, stop
         self._rows -= stop - start
         if is_whole:
-            self._bytes -= entry.size_bytes
+            self._text_bytes -= entry.size_bytes
             self._forget(entry)
         return Done(entry.block, start, entry.items[start:stop])
 
@@ -135,11 +143,8 @@ class Window:
 
 
 def _size_bytes(block: Block) -> int:
-    return sum(map(len, block.texts)) + ROW_BYTES * len(block)
+    return sum(map(len, block.texts))
 
 
-def row_numbers(done: Sequence[Done]) -> range:
-    """Name the rows of `done`, which follow each other."""
-    first, last = done[0], done[-1]
-    end = last.block.first_row + last.start + len(last.items)
-    return range(first.block.first_row + first.start, end)
+def _row_bytes(dims: int) -> int:
+    return ROW_BYTES + FLOAT_BYTES * dims

@@ -50,6 +50,14 @@ class WorkFolder:
         """Whether an earlier start has left something."""
         return (self.path / COMMAND).exists()
 
+    @property
+    def known_model(self) -> str | None:
+        """The model of what an earlier start has left."""
+        if not self.has_command:
+            return None
+        model = orjson.loads((self.path / COMMAND).read_bytes()).get("model")
+        return model if isinstance(model, str) else None
+
     def claim(self, command: Mapping[str, Any], *, is_resumable: bool) -> None:
         """Take it for `command`, or go on with what the same command left; raises `NotAsked`."""
         if not self.has_command:
@@ -101,6 +109,9 @@ class WorkFolder:
         self.close()
 
     def _write_command(self, command: Mapping[str, Any]) -> None:
+        for path in _targets(self._output):
+            if not path.absolute().parent.is_dir():
+                raise NotAsked(f"there is no folder for {path}")
         taken = next((path for path in _targets(self._output) if path.exists()), None)
         if taken is not None:
             raise NotAsked(f"{taken} exists: remove it or name another")

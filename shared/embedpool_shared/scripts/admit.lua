@@ -25,7 +25,7 @@ local now = redis.call('TIME')
 local now_s, now_ms = tonumber(now[1]), now[1] * 1000 + math.floor(now[2] / 1000)
 local sums, this_second, earlier, leases, reset_s
 local used = {requests = 0, tokens = 0, parallel = 0, cost = 0}
-local fields, due, longest_ms = {}, {}, 0
+local fields, due, longest_ms, reserved_cost = {}, {}, 0, 0
 
 local function look()
   drop_lapsed(held, now_ms)
@@ -73,8 +73,18 @@ local function wait_ms(kind, need)
   return (this_second or read_second(window, now[1])).counts_until - now_ms
 end
 
+local function fits(need)
+  return not (limit.requests and used.requests + 1 > limit.requests
+    or limit.tokens and used.tokens + need.tokens > limit.tokens
+    or limit.parallel and used.parallel + 1 > limit.parallel
+    or limit.cost and used.cost + need.cost > limit.cost)
+end
+
 -- What a wait cannot help comes first, then the budget, then whatever takes longest.
 local function verdict_on(need)
+  if fits(need) then
+    return 0, 0
+  end
   local verdict, longest = 0, 0
   for number, kind in ipairs(KINDS) do
     if limit[kind] and need[kind] > limit[kind] then
@@ -93,9 +103,8 @@ local function verdict_on(need)
 end
 
 local function count_in(need)
-  for _, kind in ipairs(KINDS) do
-    used[kind] = used[kind] + need[kind]
-  end
+  used.requests, used.tokens = used.requests + 1, used.tokens + need.tokens
+  used.parallel, used.cost = used.parallel + 1, used.cost + need.cost
   in_flight = in_flight + 1
   if sums then
     this_second = this_second or read_second(window, now[1])
@@ -106,17 +115,24 @@ local function count_in(need)
   end
 end
 
-local function reserve(from, need)
-  local id, cost, hold_ms = ARGV[from], ARGV[from + 2], tonumber(ARGV[from + 3])
-  table.insert(fields, id)
-  table.insert(fields, reservation_text(
-    {tokens = need.tokens, cost = cost, second = now[1], left = -1, used = 0}))
-  table.insert(due, string.format('%.0f', now_ms + hold_ms))
-  table.insert(due, id)
-  longest_ms = math.max(longest_ms, hold_ms)
-  if cost ~= '0' then
-    redis.call('HINCRBY', held, ':cost', cost)
+local function raise_cost()
+  if reserved_cost > 0 then
+    redis.call('HINCRBY', held, ':cost', string.format('%.0f', reserved_cost))
+    reserved_cost = 0
   end
+end
+
+local function reserve(from, need)
+  local id, hold_ms, at = ARGV[from], tonumber(ARGV[from + 3]), #fields
+  fields[at + 1] = id
+  fields[at + 2] = ARGV[from + 1] .. ' ' .. ARGV[from + 2] .. ' ' .. now[1] .. ' -1 0'
+  due[at + 1] = string.format('%.0f', now_ms + hold_ms)
+  due[at + 2] = id
+  longest_ms = math.max(longest_ms, hold_ms)
+  if reserved_cost + need.cost > 2 ^ 53 then
+    raise_cost() -- a double is exact up to there
+  end
+  reserved_cost = reserved_cost + need.cost
 end
 
 local function write()
@@ -127,6 +143,7 @@ local function write()
     write_sums(window, sums)
     redis.call('PEXPIRE', window, COUNTS_FOR_MS)
   end
+  raise_cost()
   if #fields > 0 then
     in_chunks(fields, CHUNK, function(from, to)
       redis.call('HSET', held, unpack(fields, from, to))
@@ -159,9 +176,9 @@ for from = 8, #ARGV, 4 do
       reserve(from, need)
     end
   end
-  for _, value in ipairs({verdict, wait, used.requests, used.tokens}) do
-    result[#result + 1] = value
-  end
+  local at = #result
+  result[at + 1], result[at + 2] = verdict, wait
+  result[at + 3], result[at + 4] = used.requests, used.tokens
 end
 write()
 result[1], result[2] = ms_until_empty('requests'), ms_until_empty('tokens')

@@ -16,8 +16,9 @@ from embedpool_api.routes.status import StatusParts, status_router
 from embedpool_api.status.collector import Look
 from embedpool_api.status.logins import MAX_TRIES
 from embedpool_api.status.sessions import COOKIE, LIFE_S, Sessions
-from embedpool_shared.accounts import Identity, KeyRecord
+from embedpool_shared.accounts import Identity
 from embedpool_shared.sealing import Secrets
+from unit.api.identities import identity
 
 MASTER: Final = "sk-the-master-key-of-this-test"
 OF_A_CALLER: Final = b"sk-ep-of-a-caller"
@@ -31,9 +32,7 @@ async def seen() -> Look:
 
 
 async def find(credential: bytes) -> Identity | None:
-    return (
-        Identity(KeyRecord(id="k1", digest="d"), read_at=0.0) if credential == OF_A_CALLER else None
-    )
+    return identity() if credential == OF_A_CALLER else None
 
 
 def holder(credential: bytes, address: str) -> Caller | None:

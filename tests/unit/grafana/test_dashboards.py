@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from typing_extensions import override
 
 from embedpool_grafana.files import BOARDS, texts
 from embedpool_shared.measures import MEASURES, MODEL, Combine
@@ -33,6 +34,7 @@ class Asked:
     panel: str
     expr: str
 
+    @override
     def __str__(self) -> str:
         return f"{self.board}: {self.panel}: {self.expr[:60]}"
 

@@ -61,18 +61,20 @@ function element(tag, { text = "", className = "", mood = "" } = {}, ...children
 
 const mood = (text, kind) => element("span", { text, className: "mood", mood: kind });
 
-function meter(value, label) {
-  const made = element("meter");
-  made.min = 0;
-  made.max = 1;
-  made.value = value;
-  made.setAttribute("aria-label", label);
-  return made;
-}
-
 function svg(tag, attributes) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+function bar(share, label) {
+  const made = svg("svg", {
+    class: "bar", viewBox: "0 0 100 10", preserveAspectRatio: "none", role: "img",
+    "aria-label": label,
+  });
+  const width = Math.min(100, Math.max(0, 100 * share));
+  made.append(svg("rect", { class: "all", width: 100, height: 10 }),
+    svg("rect", { class: "part", width, height: 10 }));
   return made;
 }
 
@@ -160,10 +162,10 @@ function drawTiles(pool) {
 
 function batchOf(lane) {
   if (!lane.batches) return "–";
-  const words = `${tenths.format(lane.items_per_batch)} items`;
+  const words = `${tenths.format(lane.items_per_batch)} ${plural(lane.items_per_batch, "item")}`;
   if (lane.fill_ratio === null) return words;
   const full = `${percent.format(lane.fill_ratio)} full`;
-  return element("span", { text: words }, meter(lane.fill_ratio, full));
+  return element("span", { text: words }, bar(lane.fill_ratio, full));
 }
 
 function drawLanes(pool) {
@@ -194,7 +196,7 @@ function conditionOf(key) {
 function leftOf(remaining, limit) {
   if (limit === null) return element("span", { text: "no limit", className: "faint" });
   const words = `${short.format(remaining)} of ${short.format(limit)}`;
-  return element("span", { text: words }, meter(limit ? remaining / limit : 0, `${words} left`));
+  return element("span", { text: words }, bar(limit ? remaining / limit : 0, `${words} left`));
 }
 
 function drawKeys(pool) {
@@ -226,11 +228,11 @@ function drawProcesses(pool) {
 function drawFaults(pool) {
   table("faults", [
     { title: "Model", kind: "name", of: (fault) => fault.model },
-    { title: "When", of: (fault) => ago(fault.at_ms, pool.at_ms) },
+    { title: "When", kind: "when", of: (fault) => ago(fault.at_ms, pool.at_ms) },
     { title: "Failure", of: (fault) => mood([fault.kind, fault.status, fault.code]
       .filter((part) => part !== null).join(" · "), "bad") },
     { title: "Provider", of: (fault) => fault.provider || "–" },
-    { title: "Request", of: (fault) => fault.request_id || "–" },
+    { title: "Request", kind: "id", of: (fault) => fault.request_id || "–" },
   ], pool.faults, "None among the last requests.");
 }
 
@@ -243,7 +245,7 @@ function drawRequests(pool) {
     `${dollars(it.usd)}.`;
   table("requests", [
     { title: "Model", kind: "name", of: (request) => request.model },
-    { title: "When", of: (request) => ago(request.at_ms, pool.at_ms) },
+    { title: "When", kind: "when", of: (request) => ago(request.at_ms, pool.at_ms) },
     { title: "Who", of: (request) => request.account },
     { title: "Provider", of: (request) => request.provider || "–" },
     { title: "Items", kind: "number", of: (request) => whole.format(request.items) },
