@@ -12,7 +12,7 @@ ARGS ?=
 export VENV PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test ci lint fmt types imports deploy bench lock clean
+.PHONY: help install install-dev run test ci lint fmt types imports deploy bench dashboards lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 — \2/p' Makefile
@@ -47,10 +47,13 @@ imports: install-dev ## Who may import whom
 
 deploy: install-dev ## Dockerfile and compose file, without an engine
 	$(BIN)/hadolint Dockerfile
-	EMBEDPOOL_MASTER_KEY=checked EMBEDPOOL_SECRET=checked $(BIN)/docker-compose config --quiet
+	EMBEDPOOL_MASTER_KEY=checked EMBEDPOOL_SECRET=checked $(BIN)/docker-compose --profile monitoring config --quiet
 
 bench: install-dev ## One minute: embedpool beside the fake provider alone
 	$(BIN)/python -m bench $(ARGS)
+
+dashboards: install-dev ## Write the dashboards and docs/metrics.md
+	$(BIN)/python -m embedpool_grafana
 
 lock: install-dev ## Resolve pyproject.toml into requirements/*.lock (ARGS=--upgrade moves the pins)
 	@scripts/lock $(ARGS)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from bench.machine import machine_line
 from bench.report import table
-from e2e.limited import Crowd, Limits, exactly, fullest_of, one_text_per_call
+from e2e.limited import DIMS, Crowd, Limits, exactly, fullest_of, one_text_per_call
 from e2e.pools import serving
 from support.fake_provider import FakeProvider
 from support.key_minutes import MINUTE_S
@@ -80,7 +80,7 @@ def main() -> None:
     names = tuple(f"sk-key-{number}" for number in range(options.keys))
     limits = Limits(keys=names, rpm=options.rpm or None, tpm=options.tpm or None)
     print(machine_line(), flush=True)
-    given = {"latency_s": LATENCY_S, "count_tokens": exactly}
+    given = {"dims": DIMS, "latency_s": LATENCY_S, "count_tokens": exactly}
     with FakeProvider.in_thread(**given) as fake, FakeProvider.in_thread(**given) as plain:
         limits.hold(fake)
         limits.hold(plain)

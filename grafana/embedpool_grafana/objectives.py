@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from embedpool_grafana.queries import OBJECTIVE_WINDOW, recorded
-
-__all__ = ["AVAILABILITY", "IN_TIME", "OBJECTIVE_WINDOW", "PAGING_BURN", "burn", "kept", "missed"]
+from embedpool_grafana.queries import recorded
 
 AVAILABILITY: Final = 0.999
 """Share of embeddings requests that do not end with a 5xx."""

@@ -8,13 +8,12 @@ from embedpool_grafana.boards import Row
 from embedpool_grafana.objectives import (
     AVAILABILITY,
     IN_TIME,
-    OBJECTIVE_WINDOW,
     PAGING_BURN,
     burn,
     kept,
 )
 from embedpool_grafana.panels import BAD, GOOD, WORSE, Text, figure, lines, rows
-from embedpool_grafana.queries import Query, least, now, quantile
+from embedpool_grafana.queries import OBJECTIVE_WINDOW, Query, least, now, quantile
 from embedpool_shared.measures import LATENCY_OBJECTIVE_S
 
 INTERACTIVE: Final = 'class="interactive"'

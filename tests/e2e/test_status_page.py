@@ -105,7 +105,7 @@ def board(worked: Pool, shell: Visit) -> Page:
 def log_in(page: Page, key: str = MASTER) -> None:
     """Log in by the keyboard alone: the field has the focus."""
     expect(page.get_by_label("Master key")).to_be_focused()
-    page.keyboard.type(key)
+    page.keyboard.insert_text(key)
     page.keyboard.press("Enter")
 
 
@@ -293,7 +293,8 @@ def test_work_under_way_is_seen_and_makes_a_picture(
 
     with busy(board.url, fake):
         expect(board.locator("#tiles")).to_contain_text("oldest")
-        traced = re.compile(r"(\S+ ){%d}" % (12 if wanted else 1))
+        expect(board.locator("#processes")).to_contain_text(re.compile(r"worker\s*[1-9]"))
+        traced = re.compile(rf"(\S+ ){{{12 if wanted else 1}}}")
         trace = board.locator("#tiles polyline").first
         expect(trace).to_have_attribute("points", traced, timeout=60_000)
         path = Path(wanted or tmp_path / "status.png")

@@ -124,7 +124,7 @@ async def test_waiting_work_is_seen_in_items_and_by_its_age(valkey: RedisServer)
 async def test_leased_packs_are_seen_with_the_worker_that_holds_them(valkey: RedisServer) -> None:
     async with watching(valkey) as (site, watcher):
         api, hand = site.api(), Hand(site, "w1")
-        presence = Presence(site.line("p"), site.names, f"{WORKER}w1", on_seen=lambda _: None)
+        presence = Presence(site.line("p"), site.names, f"{WORKER}host:w1", on_seen=lambda _: None)
         await presence.beat()
         await api.accepted(api.post(["a"]))
         (pack,) = await hand.take()

@@ -48,11 +48,12 @@ class Ending(StrEnum):
 class Behaviour:
     """One thing that happens to the calls it is about; several may hold for the same call.
 
-    The first four fields say which calls: all that are given must hold. Latencies of all
+    The first five fields say which calls: all that are given must hold. Latencies of all
     behaviours add up; of everything else the first behaviour that has it decides.
     """
 
     calls: int | None = None  # only the next so many calls it is about; None is for ever
+    every: int = 1  # of the calls it is about, only each so-many-th
     key: str | None = None  # only calls with this credential
     text: Input | None = None  # only calls with an input equal to this …
     containing: str | None = None  # … or with a text that contains this
@@ -109,12 +110,12 @@ class Faults:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._in_force: tuple[tuple[Behaviour, list[int]], ...] = ()
+        self._in_force: tuple[tuple[Behaviour, _Count], ...] = ()
 
     def set(self, behaviours: Sequence[Behaviour]) -> None:
         """Put these in force instead of all others; none at all makes the provider a good one."""
         with self._lock:
-            self._in_force = tuple((one, [one.calls or 0]) for one in behaviours)
+            self._in_force = tuple((one, _Count()) for one in behaviours)
 
     def of(self, key: str | None, items: Sequence[Input]) -> Sequence[Behaviour]:
         """Find what holds for this call, in the order given, and count the call."""
@@ -123,16 +124,26 @@ class Faults:
         with self._lock:
             return [
                 behaviour
-                for behaviour, left in self._in_force
-                if behaviour.is_about(key, items) and _take(behaviour, left)
+                for behaviour, count in self._in_force
+                if behaviour.is_about(key, items) and count.takes(behaviour)
             ]
 
 
-def _take(behaviour: Behaviour, left: list[int]) -> bool:
-    if behaviour.calls is None:
+@dataclass(slots=True)
+class _Count:
+    """How many calls a behaviour was about, and how many of them it befell."""
+
+    about: int = 0
+    befell: int = 0
+
+    def takes(self, behaviour: Behaviour) -> bool:
+        """Count one more, and tell whether it is befallen."""
+        self.about += 1
+        is_used_up = behaviour.calls is not None and self.befell >= behaviour.calls
+        if is_used_up or self.about % behaviour.every:
+            return False
+        self.befell += 1
         return True
-    left[0] -= 1
-    return left[0] >= 0
 
 
 def merged(behaviours: Sequence[Behaviour]) -> Behaviour:
@@ -152,5 +163,7 @@ def merged(behaviours: Sequence[Behaviour]) -> Behaviour:
 
 
 _EFFECTS = tuple(
-    one.name for one in fields(Behaviour) if one.name not in {"calls", "key", "text", "containing"}
+    one.name
+    for one in fields(Behaviour)
+    if one.name not in {"calls", "every", "key", "text", "containing"}
 )

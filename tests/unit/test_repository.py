@@ -133,6 +133,7 @@ def test_a_source_root_imports_only_what_its_extra_declares(
     root: str, extras: tuple[str, ...]
 ) -> None:
     ours = {"embedpool_api", "embedpool_worker", "embedpool_shared", "embedpool_cli"}
+    ours |= {"embedpool_grafana"}
     ours |= {folder.name for folder in (ROOT / "tests").iterdir() if folder.is_dir()}
     foreign = set(imported(ROOT / root)) - sys.stdlib_module_names - ours - {"pydantic_core"}
     distributions = packages_distributions()

@@ -19,6 +19,8 @@ from embedpool_shared.jobs import LedgerRecord
 
 FENCED: Final = "fenced"
 """The reason of a record that is nobody's ending: a worker paid for what another one answered."""
+COUNTED: Final = "count"
+"""The reason of waste without a failure: the provider counted more tokens than the caller used."""
 _OF_ONE: Final = (AccountKind.TEAM, AccountKind.USER, AccountKind.END_USER)
 
 Place = tuple[str, int]
@@ -42,6 +44,7 @@ class Row:
     cached: int = 0
     items: int = 0
     reason: str = ""
+    has_failed: bool = False
 
     def add(self, record: LedgerRecord, place: Place) -> None:
         """Add one part."""
@@ -56,7 +59,8 @@ class Row:
         self.waste += record.waste
         self.cached += record.cached
         self.items += record.items
-        self.reason = self.reason or record.reason
+        if record.reason and not self.has_failed:
+            self.reason, self.has_failed = record.reason, record.reason != COUNTED
 
     @property
     def is_whole(self) -> bool:
@@ -107,7 +111,7 @@ class Row:
             "waste": self.waste,
             "cached": self.cached,
             "reason": self.reason or None,
-            "status": "failure" if self.reason else "success",
+            "status": "failure" if self.has_failed else "success",
         }
 
 

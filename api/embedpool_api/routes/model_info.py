@@ -77,6 +77,10 @@ def _shown(card: ModelCard, aliases: list[str]) -> ModelDetails:
             "supported_openai_params": ["dimensions", "encoding_format", "user", *card.params],
             "counts_tokens_exactly": bool(card.encoding),
             "takes_token_ids": card.takes_token_ids,
+            "max_items_per_call": card.max_items_per_call,
+            "max_tokens_per_call": card.max_tokens_per_call,
+            "max_bytes_per_call": card.max_bytes_per_call,
+            "learned_caps": card.learned_caps,
         },
     )
 

@@ -57,7 +57,8 @@ class Snapshot:
 
     def _workers(self) -> list[WorkerSeen]:
         packs = packs_by_worker(self.lanes)
-        return [WorkerSeen(name, packs[name]) for name in sorted(_ids(self.alive, WORKER))]
+        ids = sorted(_ids(self.alive, WORKER))
+        return [WorkerSeen(worker, packs[_consumer(worker)]) for worker in ids]
 
     def _lanes(self, catalog: Catalog | None) -> list[dict[str, Any]]:
         """The busiest first; those at rest by their names."""
@@ -116,6 +117,11 @@ def _most_items(catalog: Catalog | None) -> Mapping[str, int]:
         return {}
     cards = [*catalog.models.values(), *catalog.wildcards]
     return {card.name: card.max_items_per_call for card in cards if card.max_items_per_call}
+
+
+def _consumer(worker: str) -> str:
+    """Take off the host: to the lanes' streams a worker is known by its own name."""
+    return worker.partition(":")[2] or worker
 
 
 def _ids(alive: Sequence[str], kind: str) -> list[str]:

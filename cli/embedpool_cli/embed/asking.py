@@ -72,6 +72,7 @@ class Asking:
         """`end` hears how each item ended."""
         self.budget = budget
         self.dims: int | None = None
+        self.trouble = ""  # why requests are waiting, while none is answered
         self.settled = asyncio.Event()  # set whenever money that was set aside is free
         self._pool = pool
         self._gate = gate
@@ -92,6 +93,7 @@ class Asking:
             self._gate.pace.was_too_much(era)
             step = self._step(request.trial, outcome)
             if step is Step.PAUSE:
+                self.trouble = outcome.reason
                 tries, told_s = request.trial.tries, outcome.retry_after_s
                 await asyncio.sleep(pause_s(tries, told_s, draw=random.random()))
                 continue
@@ -115,6 +117,7 @@ class Asking:
 
     def _take(self, request: Request, answer: Answered) -> None:
         self._answered_at = self._now()
+        self.trouble = ""
         if self.dims is None:
             self.dims = answer.dims
         elif answer.dims != self.dims:

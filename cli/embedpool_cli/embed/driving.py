@@ -72,6 +72,7 @@ async def _drive(how: Drive, source: Source, store: Store, errors: TextIO) -> No
                 elapsed_s=elapsed_s,
                 share=run.source_share if source.knows_its_size else None,
                 share_before=run.share_before,
+                trouble=run.trouble,
             )
 
         async with shown(read, errors):

@@ -22,6 +22,7 @@ class Reading:
     elapsed_s: float
     share: float | None  # of all inputs; None: their size is unknown
     share_before: float = 0.0  # when this start kept its first row
+    trouble: str = ""  # why it stands still
 
     @property
     def rows_per_s(self) -> float:
@@ -49,6 +50,8 @@ def line(reading: Reading) -> str:
         parts.append(f"{now.rejected:,} rejected")
     if reading.left_s is not None:
         parts.append(f"{duration(reading.left_s)} left")
+    if reading.trouble:
+        parts.append(f"waiting: {reading.trouble}")
     if reading.share is not None:
         parts.insert(0, f"{reading.share:4.0%}")
     return " · ".join(parts)

@@ -10,6 +10,7 @@ from typing import Final, TextIO
 
 from embedpool_cli.embed import meter
 from embedpool_cli.embed.meter import Reading
+from embedpool_cli.tables import printable
 
 BAR_EVERY_S: Final = 0.2
 LINE_EVERY_S: Final = 10.0
@@ -41,7 +42,7 @@ async def _bar(read: Callable[[], Reading], errors: TextIO) -> None:
     try:
         while True:
             width = shutil.get_terminal_size().columns - 1
-            print(f"{ERASE}{meter.bar(read(), width)}", end="", file=errors, flush=True)
+            print(f"{ERASE}{printable(meter.bar(read(), width))}", end="", file=errors, flush=True)
             await asyncio.sleep(BAR_EVERY_S)
     finally:
         print(ERASE, end="", file=errors, flush=True)
@@ -50,4 +51,4 @@ async def _bar(read: Callable[[], Reading], errors: TextIO) -> None:
 async def _line(read: Callable[[], Reading], errors: TextIO) -> None:
     while True:
         await asyncio.sleep(LINE_EVERY_S)
-        print(f"embedpool: {meter.line(read())}", file=errors, flush=True)
+        print(f"embedpool: {printable(meter.line(read()))}", file=errors, flush=True)

@@ -82,6 +82,11 @@ class Run:
             dims=self._asking.dims,
         )
 
+    @property
+    def trouble(self) -> str:
+        """Why it stands still, if it does."""
+        return self._asking.trouble
+
     async def run(self, blocks: Iterator[Block]) -> None:
         """Embed and keep every row; raises `Stopped`, `Broken` and `OSError`."""
         ahead = ReadAhead(blocks)

@@ -79,14 +79,12 @@ class WorkFolder:
 
     def empty(self) -> None:
         """Throw away what an earlier start has left; raises `OSError`."""
-        for entry in self.path.iterdir():
-            if entry.name != LOCK:
-                _remove(entry)
+        self._remove_all_but(LOCK)
 
     def remove(self) -> None:
         """Remove the folder itself; raises `OSError`."""
         # The command last: until then whoever comes next sees whose the rest is.
-        self._remove_all_but(COMMAND)
+        self._remove_all_but(LOCK, COMMAND)
         shutil.rmtree(self.path)
 
     def close(self) -> None:
@@ -115,15 +113,16 @@ class WorkFolder:
         taken = next((path for path in _targets(self._output) if path.exists()), None)
         if taken is not None:
             raise NotAsked(f"{taken} exists: remove it or name another")
-        self.empty()
+        # The pool of this very run may be at work already.
+        self._remove_all_but(LOCK, POOL)
         fresh = self.path / f"{COMMAND}.new"
         fresh.write_bytes(orjson.dumps(command, option=orjson.OPT_INDENT_2))
         fresh.rename(self.path / COMMAND)
         sync_folder(self.path)
 
-    def _remove_all_but(self, name: str) -> None:
+    def _remove_all_but(self, *names: str) -> None:
         for entry in self.path.iterdir():
-            if entry.name not in {name, LOCK}:
+            if entry.name not in names:
                 _remove(entry)
 
 

@@ -71,12 +71,16 @@ def test_without_a_batch_or_its_bound_there_is_no_ratio() -> None:
 
 
 def test_every_process_is_told_by_its_role() -> None:
-    alive = ("worker:w2", "api:a1", "worker:w1")
+    alive = ("worker:host:w2", "api:a1", "worker:host:w1", "worker:alone")
 
-    seen = shown(lane("m", holders=(("w1", 4), ("gone", 1))), alive=alive)
+    seen = shown(lane("m", holders=(("w1", 4), ("alone", 2), ("gone", 1))), alive=alive)
 
     assert seen["apis"] == ["a1"]
-    assert seen["workers"] == [{"id": "w1", "packs": 4}, {"id": "w2", "packs": 0}]
+    assert seen["workers"] == [
+        {"id": "alone", "packs": 2},
+        {"id": "host:w1", "packs": 4},
+        {"id": "host:w2", "packs": 0},
+    ]
 
 
 def test_before_any_catalogue_there_are_no_models() -> None:
