@@ -1,4 +1,4 @@
-"""What limits cost: a key with rpm, tpm, parallel and budget limits beside one without, in turns."""
+"""What limits cost: a key with limits of every kind beside one without, in turns."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def standing(
     directory: Path, *, latency_ms: float = 0.0, master_key: str | None = None
 ) -> Iterator[Stand]:
     """Start both servers and yield them ready; end them afterwards."""
-    with _fake_provider(directory, latency_ms) as (fake, fake_url):
+    with fake_provider(directory, latency_ms) as (fake, fake_url):
         config = directory / "config.yaml"
         config.write_text(_config(fake_url, master_key))
         port = str(free_port())
@@ -76,7 +76,8 @@ def standing(
 
 
 @contextmanager
-def _fake_provider(directory: Path, latency_ms: float) -> Iterator[tuple[Program, str]]:
+def fake_provider(directory: Path, latency_ms: float = 0.0) -> Iterator[tuple[Program, str]]:
+    """Start the fake provider alone; yield it and its URL."""
     command = [sys.executable, "-m", "support.fake_provider", "--latency-ms", str(latency_ms)]
     # What this process put on sys.path its children do not inherit.
     env = {"PYTHONPATH": SUPPORT}
