@@ -140,7 +140,7 @@ def duration(ms: int) -> str:
         return f"{ms}ms"
     minutes, rest_ms = divmod(ms, MINUTE_MS)
     hours, minutes = divmod(minutes, 60)
-    seconds = f"{rest_ms / 1_000:.3f}".rstrip("0").rstrip(".") + "s"
+    seconds = f"{rest_ms / 1_000:g}s"
     if hours:
         return f"{hours}h{minutes}m{seconds}"
     return f"{minutes}m{seconds}" if minutes else seconds

@@ -30,6 +30,7 @@ EmbedPoolError
 └── ProviderError              what an adapter raises; becomes a verdict, never crosses Redis
     ├── RefusedInput           400/422: at least one input of the call is not wanted
     ├── CapExceeded            the call was larger than the provider allows
+    ├── CallTooLarge           … than the deployment allows whose turn it is; nobody was called
     ├── ProviderThrottled      429: too fast for this key
     ├── QuotaExhausted         429 for good: the account has no money left
     ├── KeyRejected            401: this key does not work
@@ -180,6 +181,10 @@ class RefusedInput(ProviderError):
 
 class CapExceeded(ProviderError):
     """The call was larger than the provider allows."""
+
+
+class CallTooLarge(ProviderError):
+    """The deployment whose turn it is takes smaller calls; nobody was called."""
 
 
 class ProviderThrottled(ProviderError):

@@ -21,7 +21,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from e2e.asking import Answer, Caller, asked, callers
+from e2e.asking import Answer, Caller, all_at_once, asked, callers
 from e2e.keys import SHORT_DIMS, Books, Office, Row, bearer, books_of, guarded, short_entry
 from e2e.load import until
 from e2e.models import entry
@@ -36,13 +36,18 @@ CONNECTIONS: Final = 64
 PICO: Final = 10**12
 PRICES: Final = {"small": 20_000, "own": 130_000}
 """Pico-dollars for a token: OpenAI's price from the map, and one that the file says."""
+GREEDY: Final = "counted generously"
+GREED: Final = 5
+"""How many tokens the provider adds to texts that begin so."""
 FLAKY_EVERY: Final = 125
 COLUMNS: Final = ("used", "paid", "saved", "waste")
 
 
 def exact_count(item: Input) -> int:
-    """Count as OpenAI bills, so that the provider's figure is the caller's own."""
-    return tokens.count("cl100k_base", item) if isinstance(item, str) else len(item)
+    """Count as OpenAI bills, so that the provider's figure is the caller's own; but see GREEDY."""
+    if not isinstance(item, str):
+        return len(item)
+    return tokens.count("cl100k_base", item) + (GREED if item.startswith(GREEDY) else 0)
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +242,28 @@ async def test_what_callers_were_told_is_what_is_billed_and_what_was_paid_for(
         payer.token_id: bills.tokens[f"key:{payer.token_id}"] for payer in payers
     }
     assert fake.totals.calls < REQUESTS
+
+
+async def test_what_a_provider_counts_too_much_costs_no_caller_and_is_no_failure(
+    pool: Pool, office: Office, books: Books, fake: FakeProvider
+) -> None:
+    key = office.made()
+    fake.behave(Behaviour(latency_s=0.2))
+    texts = [f"{GREEDY} {number}" for number in range(40)]
+
+    answers = await all_at_once(
+        pool.url, [asked("small", one) for one in texts], bearer(key["key"])
+    )
+
+    used = sum(answer.body["usage"]["total_tokens"] for answer in answers)
+    books.wait_until_settled()
+    sums = books.sums(f"key:{key['token_id']}")
+    assert (sums["used"], sums["cost"]) == (used, used * PRICES["small"])
+    assert sums["paid"] == fake.totals.tokens == used + sums["waste"]
+    assert sums["waste"] > 0
+    rows = office.log(api_key=key["token_id"])
+    assert {row["status"] for row in rows} == {"success"}
+    assert "count" in {row["reason"] for row in rows}
 
 
 @dataclass(slots=True)

@@ -4,8 +4,9 @@ States: *closed* (calls go through) · *open* until an instant (none do) · *hal
 may find out). Failures in a row open it, `failed`; any success closes it, `succeeded`; time alone
 makes an open one half-open, and a failure then opens it again.
 
-Before it opens, one failure makes the key *doubted* for as long as an open breaker rests: it is
-passed over while another key is usable, so the next request does not pay for the same failure.
+Before it opens, one failure makes the key *doubted* for as long as an open breaker rests, or as the
+provider asks: it is passed over while another key is usable, so the next request does not pay for
+the same failure.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ class Breaker:
     open_until_at: float = 0.0
     doubted_until_at: float = 0.0
 
-    def failed(self, now: float) -> bool:
-        """Count a failure; tell whether it opened the breaker."""
+    def failed(self, now: float, *, back_at: float | None = None) -> bool:
+        """Count a failure; tell whether it opened the breaker. The provider may say until when."""
         self.fails += 1
-        self.doubted_until_at = now + self.rest_s
+        self.doubted_until_at = now + self.rest_s if back_at is None else back_at
         # Calls that were under way when it opened say nothing new.
         if not self.has_tripped or self.is_open(now):
             return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -10,8 +11,14 @@ from typing import Any, Final
 import msgspec
 
 from embedpool_shared import tokens
-from embedpool_shared.errors import DeadlineExceeded, ProviderError, ProviderUnavailable
+from embedpool_shared.errors import (
+    CallTooLarge,
+    DeadlineExceeded,
+    ProviderError,
+    ProviderUnavailable,
+)
 from embedpool_shared.jobs import Input, LaneClass, MergeKey
+from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Deployment
 from embedpool_worker.headroom import Need
 from embedpool_worker.held import Item, estimated_tokens, input_size_bytes
@@ -21,6 +28,9 @@ from embedpool_worker.own_keys import said_of_own_key
 from embedpool_worker.permits import Permit, Permits
 from embedpool_worker.providers.port import Provider, ProviderAnswer, ProviderCall
 from embedpool_worker.retries import retrying
+from embedpool_worker.vector_lengths import VectorLengths
+
+log = logging.getLogger(__name__)
 
 MAX_TRIES: Final = 3
 
@@ -64,6 +74,7 @@ class Calls:
         adapter_of: Callable[[Deployment], Provider],
         *,
         count_in: Callable[..., Any],
+        caps_of: Callable[[Deployment], Caps] = lambda deployment: deployment.caps,
         max_tries: int = MAX_TRIES,
     ) -> None:
         """`count_in(function, *arguments)` awaits a function run off the loop."""
@@ -71,6 +82,8 @@ class Calls:
         self._care = KeyCare(permits)
         self._adapter_of = adapter_of
         self._count_in = count_in
+        self._caps_of = caps_of
+        self._lengths = VectorLengths()
         self._max_tries = max_tries
 
     async def make(self, batch: Batch, inputs: list[Input], permit: Permit | None) -> Made:
@@ -113,6 +126,7 @@ class Calls:
         if permit is not None and not permit.is_good(asyncio.get_running_loop().time()):
             self.permits.give_back(permit)
             permit = None
+        is_formed_for_it = permit is not None
         if permit is None:
             tokens = _estimated_tokens(inputs)
             permit = await self.permits.acquire(
@@ -123,9 +137,17 @@ class Calls:
                 avoided=batch.failed_with,
             )
         try:
+            if not is_formed_for_it:
+                self._refuse_larger(batch, inputs, permit.health.deployment)
             return await self._one_try(batch, inputs, permit, tries)
         finally:
             self.permits.give_back(permit)
+
+    def _refuse_larger(self, batch: Batch, inputs: list[Input], deployment: Deployment) -> None:
+        """Raise `CallTooLarge` where a call formed for another deployment does not fit this one."""
+        if not _fits(inputs, self._caps_of(deployment)):
+            batch.asked, batch.asked_deployment = deployment.provider, deployment
+            raise CallTooLarge("the call was formed for a deployment that takes larger ones")
 
     async def _one_try(self, batch: Batch, inputs: list[Input], permit: Permit, tries: int) -> Made:
         loop = asyncio.get_running_loop()
@@ -146,6 +168,7 @@ class Calls:
         try:
             async with asyncio.timeout(timeout_s + 1.0):
                 answer = await self._adapter_of(deployment).embed(call)
+            self._refuse_other_length(batch, deployment, answer.dims)
             took_s = loop.time() - began_at
             exact = await counting if counting else _exact(inputs, answer)
         except (TimeoutError, ProviderError) as failed:
@@ -161,6 +184,15 @@ class Calls:
         self._care.answered(permit, answer, exact, took_s)
         return Made(deployment, answer, tries, began_at, took_s, exact)
 
+    def _refuse_other_length(self, batch: Batch, deployment: Deployment, dims: int) -> None:
+        """Raise `ProviderUnavailable`: whatever it serves, it is not what this group serves."""
+        expected = self._lengths.expected(batch.merge, batch.deployments, dims)
+        if dims != expected:
+            log.error("other_length deployment=%s dims=%d group=%d", deployment.id, dims, expected)
+            raise ProviderUnavailable(
+                f"it answered {dims} dimensions where its group has {expected}", code="dimensions"
+            )
+
     def _start_counting(self, deployment: Deployment, inputs: list[Input]) -> Any:
         """Count while the call is in flight, off the loop; None where we cannot count exactly."""
         if not deployment.encoding or not isinstance(inputs[0], str):
@@ -174,6 +206,20 @@ def _silent() -> ProviderUnavailable:
 
 def _estimated_tokens(inputs: Sequence[Input]) -> int:
     return sum(estimated_tokens(given, input_size_bytes(given)) for given in inputs)
+
+
+def _fits(inputs: Sequence[Input], caps: Caps) -> bool:
+    """Tell whether so much may travel in one call; a single input always may."""
+    if len(inputs) == 1:
+        return True
+    sizes = [input_size_bytes(given) for given in inputs]
+    tokens = [estimated_tokens(given, size) for given, size in zip(inputs, sizes, strict=True)]
+    return (
+        len(inputs) <= caps.max_items
+        and max(tokens) <= caps.max_item_tokens
+        and (caps.max_call_tokens is None or sum(tokens) <= caps.max_call_tokens)
+        and (caps.max_call_bytes is None or sum(sizes) <= caps.max_call_bytes)
+    )
 
 
 def _call(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from embedpool_shared.errors import (
+    CallTooLarge,
     CapExceeded,
     EmbedPoolError,
     InternalError,
@@ -158,7 +159,8 @@ class Dispatcher:
 
     def _cut(self, refused: Part) -> list[Part]:
         max_items = len(refused.inputs)
-        if refused.deployment is not None and isinstance(refused.refusal, CapExceeded):
+        is_too_large = isinstance(refused.refusal, CapExceeded | CallTooLarge)
+        if refused.deployment is not None and is_too_large:
             max_items = self.caps_of(refused.deployment).max_items
         return parts_of(refused, max_items=max_items)
 

@@ -94,11 +94,13 @@ class KeyCare:
         self._cool(health, until_at, RestReason.THROTTLED, halves=True)
 
     def _doubt(self, health: KeyHealth, error: ProviderError, now: float) -> None:
-        opened = health.failed(now)
-        is_slow = error.code == "timeout"
+        back_at = None
         if error.retry_after_s:
-            until_at = now + max(SHORTEST_REST_S, error.retry_after_s)
-            self._cool(health, until_at, RestReason.THROTTLED, halves=is_slow)
+            back_at = now + max(SHORTEST_REST_S, error.retry_after_s)
+        opened = health.failed(now, back_at=back_at)
+        is_slow = error.code == "timeout"
+        if back_at is not None:
+            self._cool(health, back_at, RestReason.THROTTLED, halves=is_slow)
         elif opened:
             until_at = health.breaker.open_until_at
             self._cool(health, until_at, RestReason.FAILING, halves=is_slow)

@@ -98,9 +98,9 @@ class KeyHealth:
         """Let one call at a time find out whether the provider accepts the key again."""
         self.is_retired, self.is_on_trial = False, True
 
-    def failed(self, now: float) -> bool:
+    def failed(self, now: float, *, back_at: float | None = None) -> bool:
         """Count a failure that may be the key's or the deployment's; True if it rests now."""
-        return self.breaker.failed(now)
+        return self.breaker.failed(now, back_at=back_at)
 
     def worked(self, took_s: float) -> bool:
         """Count an answer; True if that ended a trial."""

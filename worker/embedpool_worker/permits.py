@@ -27,8 +27,9 @@ from embedpool_worker.shared_keys import SharedKeys
 from embedpool_worker.verdicts import no_keys
 
 BULK_FLOOR_EVERY: Final = 10
-TIMER_GRAIN_S: Final = 0.000_01
-"""A timer may ring a little early; one shorter than this would ring for ever."""
+TIMER_GRAIN_S: Final = 0.001
+"""uvloop's timers count milliseconds and may ring a little early; a shorter one would ring at once,
+again and again."""
 
 
 @dataclass(slots=True, eq=False)

@@ -22,6 +22,7 @@ from embedpool_shared.names import Names
 from embedpool_shared.redis import Line
 from embedpool_shared.sealing import Secrets
 from embedpool_worker.calls import MAX_TRIES, Calls
+from embedpool_worker.caps import Caps
 from embedpool_worker.clock import RedisClock
 from embedpool_worker.commit import Committer
 from embedpool_worker.deployments import Deployment
@@ -106,7 +107,11 @@ class ServedLane:
             on_recorded=self.roller.notice,
         )
         calls = Calls(
-            permits, parts.adapter_of, count_in=parts.count_in, max_tries=settings.max_tries
+            permits,
+            parts.adapter_of,
+            count_in=parts.count_in,
+            caps_of=partial(_caps_now, parts.learned),
+            max_tries=settings.max_tries,
         )
         self.lane = Lane(
             deployments_of=self._deployments_of,
@@ -230,3 +235,7 @@ class ServedLane:
                 await self.hand_back.one_by_one(pack.lane_class, pack.entry_id)
         else:
             await self._suspects.attend(pack)
+
+
+def _caps_now(learned: LearnedCaps, deployment: Deployment) -> Caps:
+    return learned.caps_of(deployment, now=asyncio.get_running_loop().time())

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Final
 
 from embedpool_shared.errors import (
+    CallTooLarge,
     CapExceeded,
     EmbedPoolError,
     InputRefused,
@@ -34,6 +35,7 @@ class Verdict(Enum):
 VERDICT_OF: Final[dict[type[ProviderError], Verdict]] = {
     RefusedInput: Verdict.SPLIT,
     CapExceeded: Verdict.SPLIT,
+    CallTooLarge: Verdict.SPLIT,
     ProviderThrottled: Verdict.SWITCH_KEY,
     QuotaExhausted: Verdict.SWITCH_KEY,
     KeyRejected: Verdict.SWITCH_KEY,
@@ -53,7 +55,8 @@ def for_caller(error: ProviderError, provider: str) -> EmbedPoolError:
     """Put the error that ends a batch into the caller's terms, prefixed with the provider."""
     match error:
         case RefusedInput() | CapExceeded():
-            return InputRefused(f"[{provider}] {error.message}", param="input", code=error.code)
+            param = error.param or "input"  # the provider's own may be `model` or `dimensions`
+            return InputRefused(f"[{provider}] {error.message}", param=param, code=error.code)
         case ProviderThrottled() | QuotaExhausted() | KeyRejected():
             return no_keys(provider, retry_after_s=error.retry_after_s)
         case _:

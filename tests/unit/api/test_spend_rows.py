@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpool_api.accounts.spend_rows import FENCED, Rows, complete, position
+from embedpool_api.accounts.spend_rows import COUNTED, FENCED, Rows, complete, position
 from embedpool_shared.jobs import Bill, LedgerRecord
 from embedpool_worker.accounting import FENCED as FENCED_BY_THE_WORKER
 
@@ -69,6 +70,25 @@ def test_what_was_paid_twice_is_a_row_of_its_own() -> None:
     assert (whole.used, whole.waste, whole.reason) == (6, 0, "")
     assert (fenced.used, fenced.waste, fenced.reason) == (0, 3, FENCED)
     assert fenced.shown()["status"] == "failure"
+
+
+@pytest.mark.parametrize("reasons", [(COUNTED, "DeadlineExceeded"), ("DeadlineExceeded", COUNTED)])
+def test_a_request_failed_when_a_part_of_it_did(reasons: tuple[str, str]) -> None:
+    rows = Rows()
+    rows.add("1-0", [part("r", at, 2, reason=reason) for at, reason in enumerate(reasons)])
+
+    (row,) = rows.take(only_whole=True)
+
+    assert (row.shown()["status"], row.shown()["reason"]) == ("failure", "DeadlineExceeded")
+
+
+def test_a_provider_that_counts_more_than_we_do_is_no_failure() -> None:
+    rows = Rows()
+    rows.add("1-0", [part("r", 0, 2), part("r", 1, 2, reason=COUNTED)])
+
+    (row,) = rows.take(only_whole=True)
+
+    assert (row.shown()["status"], row.shown()["reason"]) == ("success", COUNTED)
 
 
 def test_a_record_without_a_bill_is_shown_too() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from base64 import urlsafe_b64encode
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,6 +93,18 @@ def test_what_the_secret_signs_or_names_elsewhere_is_no_session() -> None:
 
     assert SESSIONS.is_open(genuine, now_s=NOW)
     assert not any(SESSIONS.is_open(one, now_s=NOW) for one in forged)
+
+
+def test_cookies_are_signed_with_a_key_for_nothing_else() -> None:
+    def signed(use: bytes) -> bytes:
+        derive = HKDF(algorithm=SHA256(), length=32, salt=None, info=use)
+        key = derive.derive(b"a secret that is long enough")
+        return hmac.new(key, b"content", hashlib.sha256).digest()
+
+    uses = (b"embedpool digest 1", b"embedpool seal 1", b"embedpool cache 1")
+
+    assert SECRETS.sign(b"content") == signed(b"embedpool cookie 1")
+    assert SECRETS.sign(b"content") not in {signed(use) for use in uses}
 
 
 def test_a_signature_is_of_its_content_alone() -> None:

@@ -157,6 +157,17 @@ def test_a_key_that_keeps_failing_rests_everywhere() -> None:
     with_key(test)
 
 
+def test_a_failing_key_is_as_good_as_any_when_the_provider_said_it_would_be() -> None:
+    def test(ward: Ward) -> None:
+        ward.care.failed(ward.permit, ProviderUnavailable("503", retry_after_s=0.8))
+
+        assert ward.key.rested_at() == 0.8
+        assert ward.key.breaker.is_doubted(0.79)
+        assert not ward.key.breaker.is_doubted(0.8)
+
+    with_key(test)
+
+
 @pytest.mark.parametrize(
     ("error", "halves"),
     [

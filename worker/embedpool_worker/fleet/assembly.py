@@ -132,7 +132,7 @@ def _deployment(order: Order, facts: _Facts, environ: Mapping[str, str]) -> Depl
         provider=place.provider,
         upstream_model="" if place.is_pattern else place.model,
         adapter=_adapter(place.provider, params, facts.traits, access),
-        caps=_caps(order, _model_for_limits(order)),
+        caps=_caps(order, facts.row),
         keys=tuple(
             ProviderKey(f"{order.id}#{n}", secret) for n, secret in enumerate(access.secrets, 1)
         ),
@@ -233,17 +233,17 @@ def _model_for_limits(order: Order) -> str:
     return (order.about.base_model or order.place.model).removeprefix(f"{order.place.provider}/")
 
 
-def _caps(order: Order, own_name: str) -> Caps:
-    about = order.about
+def _caps(order: Order, row: limits.Limits) -> Caps:
+    about, said = order.about, order.about.max_tokens_per_call
     published = limits.caps_for(
-        order.place.provider, own_name, api_version=order.params.api_version
+        order.place.provider, _model_for_limits(order), api_version=order.params.api_version
     )
     return Caps(
         max_items=about.max_items_per_call or published.max_items,
         max_item_tokens=about.max_tokens_per_item
         or about.max_input_tokens
         or published.max_item_tokens,
-        max_call_tokens=about.max_tokens_per_call or published.max_call_tokens,
+        max_call_tokens=limits.packed_tokens(said, row) if said else published.max_call_tokens,
         max_call_bytes=about.max_bytes_per_call or published.max_call_bytes,
     )
 

@@ -34,6 +34,13 @@ PER_KEY: Final = "enforced for each key in any minute; LiteLLM uses it mostly as
 Group = tuple[Served, ...]
 
 
+def _unwanted(about: ModelInfo) -> str:
+    """Say why the operator does not want a deployment served as an embedding model."""
+    if about.blocked:
+        return "model_info.blocked"
+    return "" if about.mode in {None, "embedding"} else f"its mode is {about.mode}"
+
+
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """Every deployment, by the model it serves."""
@@ -131,11 +138,8 @@ class _Builder:
 
     def _place(self, path: str, entry: ModelEntry) -> ModelPlace | None:
         params, about = entry.litellm_params, entry.model_info
-        if about.blocked:
-            self.notices.append(ignored(path, "model_info.blocked"))
-            return None
-        if about.mode not in {None, "embedding"}:
-            self.notices.append(ignored(path, f"its mode is {about.mode}"))
+        if unwanted := _unwanted(about):
+            self.notices.append(ignored(path, unwanted))
             return None
         try:
             place = place_of(params.model, self.known, has_address=params.api_base is not None)

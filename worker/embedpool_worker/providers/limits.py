@@ -268,13 +268,17 @@ def limits_for(provider: str, upstream_model: str) -> Limits:
 def caps_for(provider: str, upstream_model: str, *, api_version: str | None = None) -> Caps:
     """The caps to pack by: published ones, with headroom on sums we can only estimate."""
     row = limits_for(provider, upstream_model)
-    share = 1.0 if row.encoding else HEADROOM
     return Caps(
         max_items=_azure_items(row.items, api_version) if provider == "azure" else row.items,
         max_item_tokens=row.item_tokens,
-        max_call_tokens=None if row.call_tokens is None else int(row.call_tokens * share),
+        max_call_tokens=None if row.call_tokens is None else packed_tokens(row.call_tokens, row),
         max_call_bytes=row.call_bytes,
     )
+
+
+def packed_tokens(call_tokens: int, row: Limits) -> int:
+    """How many of these tokens to pack into a call: fewer where we can only estimate."""
+    return call_tokens if row.encoding else max(1, int(call_tokens * HEADROOM))
 
 
 def _azure_items(items: int, api_version: str | None) -> int:

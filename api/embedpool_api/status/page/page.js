@@ -4,6 +4,7 @@
 const POLL_MS = 2000;
 const PATIENCE_MS = 5000;
 const TRACE_POINTS = 60;
+const MOST_UNUSED_KEYS = 10;
 
 const byId = (id) => document.getElementById(id);
 const board = byId("board");
@@ -200,6 +201,11 @@ function leftOf(remaining, limit) {
 }
 
 function drawKeys(pool) {
+  const used = pool.keys.filter((key) => key.provider !== null);
+  const unused = pool.keys.length - used.length;
+  const shown = unused > MOST_UNUSED_KEYS ? used : pool.keys;
+  byId("unused-keys").textContent = shown === pool.keys ? ""
+    : `${count(unused, "key was", "keys were")} not used lately.`;
   table("keys", [
     { title: "Key", kind: "name", of: (key) => key.id },
     { title: "Provider", of: (key) => key.provider ?? element("span", {
@@ -211,7 +217,7 @@ function drawKeys(pool) {
       : `${whole.format(key.in_flight)} of ${whole.format(key.slots)}`) },
     { title: "Requests left", kind: "number", of: (key) => leftOf(key.remaining_requests, key.rpm) },
     { title: "Tokens left", kind: "number", of: (key) => leftOf(key.remaining_tokens, key.tpm) },
-  ], pool.keys, "No model here needs a provider's key.");
+  ], shown, pool.keys.length ? "None was used lately." : "No model here needs a provider's key.");
 }
 
 function drawProcesses(pool) {
@@ -317,6 +323,7 @@ function showLogin() {
     drawn.fingerprint = undefined;
   }
   byId("spending").textContent = "";
+  byId("unused-keys").textContent = "";
   byId("when").textContent = "";
   byId("logout").hidden = true;
   say("Logged out", "quiet");
