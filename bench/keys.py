@@ -22,6 +22,8 @@ from support.fake_provider import FakeProvider
 from support.key_minutes import MINUTE_S
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from e2e.pools import Pool
 
 LATENCY_S: Final = 0.05
@@ -62,6 +64,11 @@ def key_row(fake: FakeProvider, key: str, seconds: float) -> list[str]:
     return [key, f"{most_calls}", f"{most_tokens:,}", *(f"{rate:,.0f}" for rate in rates)]
 
 
+def provider() -> AbstractContextManager[FakeProvider]:
+    """Run a provider that counts tokens as the pool does."""
+    return FakeProvider.in_thread(dims=DIMS, latency_s=LATENCY_S, count_tokens=exactly)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.keys", description=__doc__)
     parser.add_argument("--seconds", type=float, default=150.0, help="more than a minute")
@@ -80,8 +87,7 @@ def main() -> None:
     names = tuple(f"sk-key-{number}" for number in range(options.keys))
     limits = Limits(keys=names, rpm=options.rpm or None, tpm=options.tpm or None)
     print(machine_line(), flush=True)
-    given = {"dims": DIMS, "latency_s": LATENCY_S, "count_tokens": exactly}
-    with FakeProvider.in_thread(**given) as fake, FakeProvider.in_thread(**given) as plain:
+    with provider() as fake, provider() as plain:
         limits.hold(fake)
         limits.hold(plain)
         with serving("--workers", f"{options.workers}", config=_config(limits, fake)) as pool:

@@ -87,10 +87,13 @@ def standings(account: str, limits: Limits, reply: Sequence[Any]) -> list[Standi
 class TooFast(RateLimited):
     """Carries the headers that say where the caller stands."""
 
-    def __init__(self, message: str, *, retry_after_s: float, headers: list[Header]) -> None:
+    def __init__(
+        self, message: str, *, retry_after_s: float, headers: list[Header], limit: Limit
+    ) -> None:
         """Say which limit was reached and when another try is worth it."""
         super().__init__(message, code="rate_limit_exceeded", retry_after_s=retry_after_s)
         self.headers = headers
+        self.limit = limit
 
 
 def refusal(asked: Sequence[Standing], *, tokens: int) -> CallerError | None:
@@ -156,6 +159,7 @@ def _too_fast(standing: Standing, asked: Sequence[Standing]) -> TooFast:
         f"Rate limit exceeded for {standing.kind}: {_bound(standing)}; try again in {wait_s:g} s",
         retry_after_s=wait_s,
         headers=rate_limit_headers(asked),
+        limit=Limit(abs(standing.verdict)),
     )
 
 

@@ -14,10 +14,12 @@ from embedpool_api.middleware import REQUEST_ID, Edge, send_error
 from embedpool_api.openapi import document
 from embedpool_api.paths import MODEL, hot_path
 from embedpool_api.routes.keys import keys_router
+from embedpool_api.routes.metrics import metrics_router
 from embedpool_api.routes.model_info import model_info_router
 from embedpool_api.routes.models import models_router
 from embedpool_api.routes.ops import ops_router
 from embedpool_api.routes.spend import spend_router
+from embedpool_api.routes.status import status_router
 from embedpool_api.routes.teams import teams_router
 from embedpool_api.routes.users import users_router
 from embedpool_shared.errors import (
@@ -49,12 +51,16 @@ def create_app(parts: ApiParts) -> ASGIApp:
     )
     inner.include_router(models_router(parts))
     inner.include_router(ops_router(parts))
+    if parts.metrics is not None:
+        inner.include_router(metrics_router(parts.metrics))
     if parts.admin is not None:
         for router in ADMIN_ROUTERS:
             inner.include_router(router(parts.admin))
+    if parts.status is not None:
+        inner.include_router(status_router(parts.status))
     for kind in (EmbedPoolError, RequestValidationError, HTTPException, Exception):
         inner.add_exception_handler(kind, _answered)
-    return Edge(_Dispatch(parts.embeddings, inner))
+    return Edge(_Dispatch(parts.embeddings, inner), parts.witness)
 
 
 class _Dispatch:

@@ -26,7 +26,8 @@ from embedpool_api.middleware import HEADERS, REQUEST_ID, read_body
 from embedpool_api.models import Resolved, refuse_impossible, refuse_stranger, resolve
 from embedpool_api.observer import Observer
 from embedpool_api.orders import Order, cache_use_of, jobs_of, lane_class_of
-from embedpool_api.outbox import queue_unavailable
+from embedpool_api.outbox import no_worker, queue_unavailable
+from embedpool_api.passage import PASSAGE, Passage
 from embedpool_api.paths import MODEL
 from embedpool_api.posted import Answer
 from embedpool_api.request import MAX_BODY_BYTES, EmbeddingRequest, parse
@@ -85,18 +86,20 @@ class Embeddings:
         now = asyncio.get_running_loop().time
         began_at = now()
         headers: Mapping[bytes, bytes] = scope[HEADERS]
+        passage: Passage = scope[PASSAGE]
         client = scope["client"]
-        caller = await self._identify(headers, client[0] if client else "")
+        caller = passage.caller = await self._identify(headers, client[0] if client else "")
         body = await read_body(receive, headers, max_bytes=MAX_BODY_BYTES)
+        passage.bytes_in = len(body)
         request = parse(
             body,
             content_type=headers.get(b"content-type", b"").decode("latin-1"),
             path_model=scope[MODEL],
             default_model=self._settings.default_model,
         )
-        resolved = self._resolve(request.model, caller)
+        resolved = passage.resolved = self._resolve(request.model, caller)
         patience_s = budget_s(headers, self._settings.request_timeout_s, asked_s=request.timeout_s)
-        order = Order(
+        order = passage.order = Order(
             resolved=resolved,
             fitted=await self._fit(request, resolved, caller),
             caller=caller,
@@ -105,8 +108,10 @@ class Embeddings:
             cache=cache_use_of(headers, request),
             call_id=scope[REQUEST_ID],
             give_up_at=began_at + patience_s,
+            trace=passage.span.traceparent if passage.span else "",
         )
-        replies, charge = await self._served(order, receive)
+        charge = await self._served(order, receive, passage)
+        replies = passage.replies
         parts = [(reply.vectors, reply.dims) for reply in replies]
         used_tokens = sum(reply.tokens for reply in replies)
         trace = replies[0].trace
@@ -144,14 +149,14 @@ class Embeddings:
                     param="model",
                     code="model_not_found",
                 )
-            raise queue_unavailable("No worker has said yet which models it serves")
+            raise no_worker("No worker has said yet which models it serves")
         resolved = resolve(catalog, model)
         if not any(map(caller.may_use, (resolved.lane, resolved.model, model))):
             raise ModelNotAllowed(f"This key may not use the model `{model}`", param="model")
         if caller.credential is not None:
             refuse_stranger(resolved)
         if not self._observer.has_workers():
-            raise queue_unavailable("No worker is alive")
+            raise no_worker("No worker is alive")
         if self._lanes.is_away(resolved.lane):
             raise queue_unavailable("The queue is not reachable")
         return resolved
@@ -171,14 +176,14 @@ class Embeddings:
             return await asyncio.to_thread(fitted)
         return fitted()
 
-    async def _served(self, order: Order, receive: Receive) -> tuple[Sequence[JobReply], Charge]:
-        """Let the order in, post it, and await its replies."""
+    async def _served(self, order: Order, receive: Receive, passage: Passage) -> Charge:
+        """Let the order in, post it, and await its replies; they are the passage's then."""
         if order.needs_tokens:
             order = await self._counted(order)
         pieces = cut(order.fitted.inputs)
         patience_s = order.give_up_at - asyncio.get_running_loop().time()
         charge = await self._charges.opened(order, jobs=len(pieces), patience_s=patience_s)
-        answer = self._lanes.post(
+        answer = passage.answer = self._lanes.post(
             order.resolved.lane,
             order.lane_class,
             order.fitted.merge,
@@ -187,12 +192,12 @@ class Embeddings:
             credential=order.caller.credential,
         )
         try:
-            replies = await self._answered(order, answer, receive)
+            passage.replies = await self._answered(order, answer, receive)
         except BaseException:
             self._charges.closed(charge, never_queued=answer.is_partly_lost)
             raise
         self._charges.closed(charge)
-        return replies, charge
+        return charge
 
     async def _counted(self, order: Order) -> Order:
         if total_bytes(order.fitted.inputs) > MAX_BYTES_ON_LOOP:

@@ -30,15 +30,21 @@ from embedpool_api.outbox import QueueBounds
 from embedpool_api.own_keys import own_key_holders
 from embedpool_api.parts import ApiParts
 from embedpool_api.routes.admin import AdminParts
+from embedpool_api.watching import Watched, watch
+from embedpool_api.routes.status import StatusParts
+from embedpool_api.status.collector import Collector
+from embedpool_api.status.sessions import Sessions
 from embedpool_shared import tokens
 from embedpool_shared.config.exposure import refuse_exposure
 from embedpool_shared.config.file import LoadedConfig, load_config
 from embedpool_shared.config.secret import require_secret, secrets_of
 from embedpool_shared.config.settings import Config
 from embedpool_shared.lines import lines
+from embedpool_shared.measures import Role
 from embedpool_shared.memory import settle_memory
 from embedpool_shared.names import Names
 from embedpool_shared.sealing import NONCE_BYTES, Secrets
+from embedpool_shared.telemetry.outlet import joining
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +70,18 @@ def run(options: ApiOptions, environ: Mapping[str, str]) -> int:
     config = loaded.config
     require_secret(config)
     refuse_exposure(config, options.host, allow_weak_master_key=options.allow_weak_master_key)
+    with joining(Role.API, config, environ) as directory:
+        watched = watch(config, environ, directory, version=_version())
+        try:
+            return _serve(_app(loaded, options, watched), options)
+        finally:
+            watched.close()
+
+
+def _serve(app: Any, options: ApiOptions) -> int:
     server = uvicorn.Server(
         uvicorn.Config(
-            _app(loaded, options),
+            app,
             host=options.host,
             port=options.port,
             loop="uvloop",
@@ -90,7 +105,7 @@ def run(options: ApiOptions, environ: Mapping[str, str]) -> int:
     return 0 if server.started else 1
 
 
-def _app(loaded: LoadedConfig, options: ApiOptions) -> Any:
+def _app(loaded: LoadedConfig, options: ApiOptions, watched: Watched) -> Any:
     config = loaded.config
     names = Names(config.redis.prefix)
     line = lines(config, f"api:{options.api_id}")
@@ -116,16 +131,22 @@ def _app(loaded: LoadedConfig, options: ApiOptions) -> Any:
     )
     identities = Identities(accounts.identity, secrets)
     identify = _gate(config, identities, secrets).identify
+    metrics = watched.metrics_parts(config, identify)
     charges = Charges(Admission(line, names, api_id=options.api_id, spawn=running.spawn))
+
+    collector = Collector(names, line, catalog=lambda: observer.catalog)
+    master_key = config.master_key
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
         running.spawn(observer.run())
+        running.spawn(watched.beat(observer))
         try:
             yield
         finally:
             await running.end()
             await accounts.close()
+            await collector.close()
             await observer.leave()
 
     return create_app(
@@ -148,6 +169,14 @@ def _app(loaded: LoadedConfig, options: ApiOptions) -> Any:
                 catalog=lambda: observer.catalog,
                 has_master_key=config.master_key is not None,
             ),
+            status=StatusParts(
+                look=collector.look,
+                identify=identify,
+                sessions=Sessions(master_key.get_secret_value(), secrets) if master_key else None,
+                version=_version(),
+            ),
+            metrics=metrics,
+            witness=watched.witness,
             lifespan=lifespan,
             version=_version(),
         )

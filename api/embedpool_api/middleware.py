@@ -12,12 +12,15 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from embedpool_api.errors import error_body
+from embedpool_api.passage import PASSAGE, Passage
 from embedpool_shared.errors import BodyTooLarge, EmbedPoolError, NotJson
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from embedpool_api.witness import Witness
 
 HEADERS: Final = "embedpool.headers"
 """Key of the scope: the request's headers as a dict of bytes, names in lower case."""
@@ -38,9 +41,10 @@ class ClientDisconnected(Exception):
 class Edge:
     """Gives each request its id, and answers what nothing inside answered."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Stand around `app`."""
+    def __init__(self, app: ASGIApp, witness: Witness | None = None) -> None:
+        """Stand around `app`; `witness` hears of every request when it is over."""
         self._app = app
+        self._witness = witness
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run `app`; its errors become our envelope, whatever they are."""
@@ -51,34 +55,51 @@ class Edge:
         request_id = request_id_of(headers)
         scope[HEADERS] = headers
         scope[REQUEST_ID] = request_id
-        answer = _Answer(send, request_id)
+        passage = scope[PASSAGE] = self._arrived(request_id, scope, headers)
+        try:
+            await self._answered(scope, receive, _Answer(send, passage))
+        finally:
+            if self._witness is not None:
+                self._witness.ended(passage)
+
+    def _arrived(self, request_id: str, scope: Scope, headers: Mapping[bytes, bytes]) -> Passage:
+        if self._witness is None:
+            return Passage(request_id, scope["method"], "", 0.0)
+        return self._witness.arrived(request_id, scope["method"], scope["path"], headers)
+
+    async def _answered(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        passage = answer.passage
         try:
             await self._app(scope, receive, answer.send)
-        except ClientDisconnected:
-            return
+        except ClientDisconnected as gone:
+            passage.error = gone
         except EmbedPoolError as error:
+            passage.error = error
             await answer.fail(error)
         except Exception as error:  # noqa: BLE001 (the last resort: a bug must not end as silence)
-            _log.exception("request_failed", extra={"request_id": request_id})
+            passage.error = error
+            _log.exception("request_failed", extra={"request_id": passage.request_id})
             await answer.fail(error)
 
 
 class _Answer:
     """One response on its way out."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, passage: Passage) -> None:
+        self.passage = passage
         self._send = send
-        self._request_id = request_id
         self._is_started = False
         self._is_complete = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._is_started = True
-            given = (b"x-request-id", self._request_id.encode("ascii"))
+            self.passage.status = message["status"]
+            given = (b"x-request-id", self.passage.request_id.encode("ascii"))
             message["headers"] = [*message.get("headers", ()), given]
         elif message["type"] == "http.response.body":
             self._is_complete = not message.get("more_body", False)
+            self.passage.bytes_out += len(message.get("body", b""))
         await self._send(message)
 
     async def fail(self, error: Exception) -> None:
@@ -87,7 +108,7 @@ class _Answer:
             return
         if self._is_started:
             raise error
-        await send_error(self.send, error, request_id=self._request_id)
+        await send_error(self.send, error, request_id=self.passage.request_id)
 
 
 def request_id_of(headers: Mapping[bytes, bytes]) -> str:

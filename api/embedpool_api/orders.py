@@ -33,6 +33,7 @@ class Order:
     cache: CacheUse
     call_id: str  # what the caller knows the request by
     give_up_at: float  # on the loop's clock
+    trace: str = ""  # the request's span, as W3C names it
 
     @property
     def price_per_token_pico_usd(self) -> int:
@@ -104,6 +105,7 @@ def jobs_of(
             price_per_token_pico_usd=order.price_per_token_pico_usd,
             bill=bill_of(position),
             cache=order.cache,
+            trace=order.trace,
         )
         for position, piece in enumerate(pieces)
     ]

@@ -251,6 +251,15 @@ def _unused(pack: PostedPack, posted: PostedJob) -> LedgerRecord:
     )  # fmt: skip
 
 
+class NoWorker(QueueUnavailable):
+    """The queue leads nowhere: nobody has worked on it for a while."""
+
+
+def no_worker(message: str) -> NoWorker:
+    """Say that nobody works, and that trying again soon is right."""
+    return NoWorker(message, code="queue_unavailable", retry_after_s=1.0)
+
+
 def queue_unavailable(message: str) -> QueueUnavailable:
     """Say that the queue cannot be used now, and that trying again soon is right."""
     return QueueUnavailable(message, code="queue_unavailable", retry_after_s=1.0)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from embedpool_api.callers import Caller
     from embedpool_api.routes.admin import AdminParts
+    from embedpool_api.routes.metrics import MetricsParts
+    from embedpool_api.routes.status import StatusParts
+    from embedpool_api.witness import Witness
     from embedpool_shared.catalog import Catalog
 
 
@@ -31,5 +34,11 @@ class ApiParts:
     """Tells the caller by its headers; `Gate.identify` is one."""
     admin: AdminParts | None = None
     """What an administrator's routes need; without it there are none."""
+    status: StatusParts | None = None
+    """What the status page needs; without it there is none."""
+    metrics: MetricsParts | None = None
+    """What the route for Prometheus needs; without it there is none."""
+    witness: Witness | None = None
+    """Hears of every request when it is over."""
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]] | None = None
     version: str = "0"

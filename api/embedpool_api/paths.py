@@ -9,6 +9,27 @@ NAMING: Final = ("/engines/", "/openai/deployments/")
 """Beginnings of paths that name the model, which may contain slashes, before `/embeddings`."""
 MODEL: Final = "embedpool.model"
 """Key of the scope: the model named by the path, or None."""
+EMBEDDINGS: Final = "embeddings"
+OTHER: Final = "other"
+"""Names of routes in the metrics, beside those of `_ROUTE_OF`."""
+_ROUTE_OF: Final = {
+    "models": "models",
+    "model": "models",
+    "key": "keys",
+    "team": "teams",
+    "user": "users",
+    "spend": "spend",
+    "global": "spend",
+    "files": "files",
+    "batches": "batches",
+    "healthz": "ops",
+    "health": "ops",
+    "readyz": "ops",
+    "metrics": "ops",
+    "pool": "ops",
+    "": "ops",
+    "openapi.json": "ops",
+}
 _FIXED: Final = frozenset(FIXED)
 _END: Final = "/embeddings"
 
@@ -32,3 +53,11 @@ def hot_path(path: str) -> HotPath | None:
                 model = path[len(beginning) : -len(_END)].strip("/")
                 return HotPath(model) if model else None
     return None
+
+
+def route_of(path: str) -> str:
+    """Name what a path is about, as the metrics do: by its first part, behind any `/v1`."""
+    if hot_path(path) is not None:
+        return EMBEDDINGS
+    first = path.removeprefix("/v1").removeprefix("/").partition("/")[0]
+    return _ROUTE_OF.get(first, OTHER)

@@ -34,6 +34,16 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     learned_caps: dict[str, int] = {}  # those of the three that its providers' refusals taught
 
 
+class KeyCard(msgspec.Struct, frozen=True, kw_only=True):
+    """One provider key, by its id: what the configuration says of it, never its secret."""
+
+    id: str  # a deployment's own where it needs none
+    provider: str
+    deployment: str
+    rpm: int | None = None
+    tpm: int | None = None
+
+
 class Catalog(msgspec.Struct, frozen=True, kw_only=True):
     """All models, and how callers' names lead to them."""
 
@@ -42,6 +52,7 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
     wildcards: tuple[ModelCard, ...] = ()  # most specific first
     providers: tuple[str, ...] = ()  # every provider that `model@provider` may name
     keys: tuple[str, ...] = ()  # the ids of the provider keys; a deployment's own where it has none
+    key_cards: tuple[KeyCard, ...] = ()  # … and what they are for, in the same order
 
 
 _encoder = msgspec.json.Encoder()

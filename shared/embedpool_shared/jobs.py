@@ -76,6 +76,7 @@ class Job(msgspec.Struct, array_like=True):
     bill: Bill | None = None
     sealed: bytes = b""  # a caller's own provider key, encrypted for this very job
     cache: CacheUse = CacheUse.BOTH
+    trace: str = ""  # the span of its request, as W3C names it; "" where nobody asked for traces
 
 
 class Pack(msgspec.Struct, array_like=True):

@@ -23,6 +23,7 @@ DIRECTORY_ROLES: Final = frozenset(
         "keys",
         "presence",
         "roll-accounts",
+        "status",
     }
 )
 """Connections for what is not of one lane: who lives, who pays, what is served, how keys are."""

@@ -22,6 +22,8 @@ RATIO_EDGES: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 UNKNOWN_MODEL: Final = "unknown"
 """The label of every model that is not in the catalogue."""
+NO_MODEL: Final = "-"
+"""The label of requests that are about no model: all but embeddings."""
 MAX_TEAMS: Final = 200
 OTHER_TEAM: Final = "other"
 """The label of the teams after the first `MAX_TEAMS`."""

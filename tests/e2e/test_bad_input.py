@@ -195,7 +195,7 @@ def test_a_wrong_method_elsewhere_is_not_allowed_either(client: httpx.Client) ->
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/chat/completions", "/v1/embeddings/", "/docs", "/favicon.ico"]
+    "path", ["/v1", "/v1/chat/completions", "/v1/embeddings/", "/docs", "/favicon.ico"]
 )
 def test_an_unknown_path_is_not_found(client: httpx.Client, path: str) -> None:
     assert seen(client.post(path, json=given("a"))) == (404, REFUSED, None, None)

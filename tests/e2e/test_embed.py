@@ -1,4 +1,4 @@
-"""`embedpool embed` against a running pool: every row once, in order, whatever happens on the way."""
+"""`embedpool embed` against a running pool: each row once, in order, come what may."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def written_as(kind: str, folder: Path) -> tuple[Path, tuple[str, ...]]:
             path.write_text("page,text,doc\r\n" + "".join(lines), newline="")
         case "parquet":
             pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=3_000)
-        case "txt":
+        case _:
             path.write_text("".join(f"{text}\n" for text in texts(ROWS)))
             flags = ()
     return path, flags

@@ -48,7 +48,7 @@ class Ending(StrEnum):
 class Behaviour:
     """One thing that happens to the calls it is about; several may hold for the same call.
 
-    The first five fields say which calls: all that are given must hold. Latencies of all
+    The first six fields say which calls: all that are given must hold. Latencies of all
     behaviours add up; of everything else the first behaviour that has it decides.
     """
 
@@ -57,6 +57,7 @@ class Behaviour:
     key: str | None = None  # only calls with this credential
     text: Input | None = None  # only calls with an input equal to this …
     containing: str | None = None  # … or with a text that contains this
+    more_items_than: int | None = None  # only calls with more inputs
 
     latency_s: float = 0.0
     latency_per_text_s: float = 0.0
@@ -83,6 +84,8 @@ class Behaviour:
         if self.key is not None and key != self.key:
             return False
         if self.text is not None and self.text not in items:
+            return False
+        if self.more_items_than is not None and len(items) <= self.more_items_than:
             return False
         part = self.containing
         return part is None or any(isinstance(item, str) and part in item for item in items)
@@ -165,5 +168,5 @@ def merged(behaviours: Sequence[Behaviour]) -> Behaviour:
 _EFFECTS = tuple(
     one.name
     for one in fields(Behaviour)
-    if one.name not in {"calls", "every", "key", "text", "containing"}
+    if one.name not in {"calls", "every", "key", "text", "containing", "more_items_than"}
 )

@@ -155,11 +155,7 @@ class Calls:
         batch.asked = deployment.provider
         batch.asked_deployment = deployment
         began_at = loop.time()
-        timeout_s = min(deployment.timeout_s, batch.deadline_at - began_at)
-        if timeout_s <= 0:
-            raise DeadlineExceeded(
-                "The request's deadline passed before a provider call could be made", code="timeout"
-            )
+        timeout_s = _time_for(batch, deployment, now=began_at)
         call = _call(batch.merge, inputs, permit, timeout_s=timeout_s)
         if permit.max_tokens is not None:
             permit.settle(_estimated_tokens(inputs))
@@ -198,6 +194,16 @@ class Calls:
         if not deployment.encoding or not isinstance(inputs[0], str):
             return None
         return asyncio.ensure_future(self._count_in(tokens.count_all, deployment.encoding, inputs))
+
+
+def _time_for(batch: Batch, deployment: Deployment, *, now: float) -> float:
+    """How long a call may take; raises `DeadlineExceeded` where nobody would hear its answer."""
+    timeout_s = min(deployment.timeout_s, batch.deadline_at - now)
+    if timeout_s <= 0:
+        raise DeadlineExceeded(
+            "The request's deadline passed before a provider call could be made", code="timeout"
+        )
+    return timeout_s
 
 
 def _silent() -> ProviderUnavailable:

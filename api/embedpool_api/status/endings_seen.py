@@ -16,8 +16,8 @@ from embedpool_shared import errors
 from embedpool_shared.jobs import LedgerRecord, WireVersionUnknown, records_from
 
 MAX_ENTRIES: Final = 50
-MAX_BYTES: Final = 256 * 1024
-"""Reading more would hold up callers' answers."""
+MAX_BYTES: Final = 64 * 1024
+"""Some 700 records; reading more would hold up callers' answers."""
 MAX_FAULTS: Final = 20
 MAX_ROWS: Final = 12
 COUNT_ONLY: Final = "count"
@@ -91,9 +91,9 @@ def logged(found: Iterable[Sequence[Any]]) -> list[Logged]:
     entries, left_bytes = [], MAX_BYTES
     for entry_id, flat in found:
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        if len(fields[b"r"]) > left_bytes:
+            continue
         left_bytes -= len(fields[b"r"])
-        if left_bytes < 0:
-            break
         try:
             records = records_from(fields[b"r"])
         except (MsgspecError, WireVersionUnknown):

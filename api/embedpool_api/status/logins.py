@@ -28,7 +28,7 @@ class Logins:
         self._tries.move_to_end(site)
         if len(self._tries) > self._max_sites:
             self._tries.popitem(last=False)
-        while tries and not now - WINDOW_S < tries[0] <= now:  # a clock may be set back
+        while tries and not tries[0] <= now < tries[0] + WINDOW_S:  # a clock may be set back
             tries.popleft()
         if len(tries) >= self._max_tries:
             return tries[0] + WINDOW_S - now

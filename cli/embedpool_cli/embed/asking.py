@@ -18,7 +18,7 @@ from embedpool_cli.embed.budget import Budget
 from embedpool_cli.embed.gate import Gate
 from embedpool_cli.embed.pace import pause_s
 from embedpool_cli.embed.packing import size_bytes, smaller
-from embedpool_cli.embed.rows import Fault, Item
+from embedpool_cli.embed.rows import Fault, Item, Vector
 from embedpool_cli.embed.trials import Step, Trial
 from embedpool_cli.embed.vector_rows import fits_float16
 
@@ -49,11 +49,10 @@ class Request:
     turn: int  # those with a lower one go first
     items: Sequence[Item]
     trial: Trial
+    size_bytes: int = 0  # of its texts
 
-    @property
-    def size_bytes(self) -> int:
-        """How much text it is."""
-        return sum(size_bytes(item.text) for item in self.items)
+    def __post_init__(self) -> None:
+        self.size_bytes = sum(size_bytes(item.text) for item in self.items)
 
 
 class Asking:
@@ -64,7 +63,7 @@ class Asking:
         pool: Asks,
         gate: Gate,
         budget: Budget,
-        end: Callable[[Item, bytes | Fault], None],
+        end: Callable[[Item, Vector | Fault], None],
         *,
         dtype: str,
         patience_s: float,

@@ -14,6 +14,7 @@ from embedpool_cli.embed.order import Fields
 from embedpool_cli.embed.rows import EMPTY, NULL, Block, Fault
 
 MIN_BLOCK_ROWS: Final = 16
+NOT_UTF8: Final = Fault("the text is not UTF-8")
 
 
 class ParquetInput:
@@ -76,9 +77,8 @@ class ParquetInput:
             place = end
 
     def _block(self, batch: Any, first_row: int, place: int) -> Block:
-        texts: list[Any] = batch.column(self._fields.text).to_pylist()
+        texts, faults = _texts(batch.column(self._fields.text))
         row = first_row + place
-        faults = dict(_faults(texts))
         carried = self._carried(batch, row)
         if self._fields.id is not None:
             faults = _without_id(carried.column(0), self._fields.id) | faults
@@ -86,7 +86,7 @@ class ParquetInput:
             first_row=row,
             source=self._path,
             places=range(place + 1, place + 1 + len(texts)),
-            texts=["" if at in faults else text for at, text in enumerate(texts)],
+            texts=["" if at in faults else text or "" for at, text in enumerate(texts)],
             faults=faults,
             carried=carried,
             kinds=(),
@@ -130,11 +130,30 @@ def _bounded(batch: Any, field: str) -> Iterator[Any]:
         yield batch
 
 
+def _texts(column: Any) -> tuple[list[str | None], dict[int, Fault]]:
+    try:
+        texts = column.to_pylist()
+    except UnicodeDecodeError:
+        # Somebody's writer did not look: only the rows that hold no text are to blame.
+        raw = column.cast(pa.large_binary()).to_pylist()
+        texts = [None if value is None else value.decode(errors="surrogateescape") for value in raw]
+    return texts, dict(_faults(texts))
+
+
 def _faults(texts: Sequence[str | None]) -> Iterator[tuple[int, Fault]]:
-    if None in texts or "" in texts:
-        for position, text in enumerate(texts):
-            if not text:
-                yield position, NULL if text is None else EMPTY
+    for position, text in enumerate(texts):
+        if not text:
+            yield position, NULL if text is None else EMPTY
+        elif not text.isascii() and not _is_utf8(text):
+            yield position, NOT_UTF8
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _without_id(ids: Any, name: str) -> dict[int, Fault]:

@@ -8,6 +8,9 @@ from typing import Any, Final
 
 from embedpool_cli.embed.columns import Kind
 
+Vector = bytes | memoryview
+"""Little-endian float32."""
+
 ID: Final = "id"
 VECTOR: Final = "embedding"
 
@@ -47,7 +50,7 @@ class Item:
     """One distinct text of a window; it ends with a vector or with a fault."""
 
     text: str = field(repr=False)
-    vector: bytes | None = field(default=None, repr=False)
+    vector: Vector | None = field(default=None, repr=False)
     fault: Fault | None = None
 
     @property

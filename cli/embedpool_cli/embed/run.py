@@ -22,7 +22,7 @@ from embedpool_cli.embed.journal import Progress
 from embedpool_cli.embed.pace import Pace
 from embedpool_cli.embed.packing import Packer
 from embedpool_cli.embed.read_ahead import ReadAhead
-from embedpool_cli.embed.rows import Block, Done, Fault, Item
+from embedpool_cli.embed.rows import Block, Done, Fault, Item, Vector
 from embedpool_cli.embed.store import Store
 from embedpool_cli.embed.trials import Trial
 from embedpool_cli.embed.window import Window
@@ -149,7 +149,7 @@ class Run:
         self._open -= 1
         self._asking.settled.set()
 
-    def _end(self, item: Item, outcome: bytes | Fault) -> None:
+    def _end(self, item: Item, outcome: Vector | Fault) -> None:
         self._window.end(item, outcome)
         if self._window.has_finished:
             self._finished.set()

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from embedpool_cli.embed.rows import VECTOR, Done
+from embedpool_cli.embed.rows import VECTOR, Done, Vector
 
 TYPES: Final = {"float32": pa.float32(), "float16": pa.float16()}
 MAX_FLOAT16: Final = float(np.finfo(np.float16).max)
@@ -37,12 +37,12 @@ def batch_of(done: Done, dims: int, dtype: str) -> Any:
     return pa.record_batch(columns, schema=with_vectors(carried.schema, kind))
 
 
-def fits_float16(vector: bytes) -> bool:
+def fits_float16(vector: Vector) -> bool:
     """Say whether every number is one in float16, too."""
     return bool(np.abs(np.frombuffer(vector, "<f4")).max(initial=0.0) <= MAX_FLOAT16)
 
 
-def _vector_column(vectors: Sequence[bytes], kind: Any, dtype: str) -> Any:
+def _vector_column(vectors: Sequence[Vector], kind: Any, dtype: str) -> Any:
     numbers = np.frombuffer(b"".join(vectors), "<f4")
     if dtype == "float16":
         numbers = numbers.astype(np.float16)

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from embedpool_cli.embed.rows import Block, Done, Fault, Item
+from embedpool_cli.embed.rows import Block, Done, Fault, Item, Vector
 from embedpool_shared.vectors import FLOAT_BYTES
 
 ROW_BYTES: Final = 300
@@ -85,7 +85,7 @@ class Window:
         self._text_bytes += entry.size_bytes
         return fresh
 
-    def end(self, item: Item, outcome: bytes | Fault) -> None:
+    def end(self, item: Item, outcome: Vector | Fault) -> None:
         """Note an item's vector, or why it has none."""
         if isinstance(outcome, Fault):
             item.fault = outcome

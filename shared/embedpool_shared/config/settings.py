@@ -150,6 +150,8 @@ class MetricsSettings(Section):
     """The worker's port for /metrics; 0 is off."""
     token: Annotated[SecretStr, Field(min_length=8)] | None = None
     """What a scraper must send as bearer token."""
+    slow_request_s: Amount = Field(5.0, gt=0)
+    """An embeddings request that takes longer is counted as slow, and logged as a warning."""
 
     @model_validator(mode="after")
     def _guarded(self) -> MetricsSettings:

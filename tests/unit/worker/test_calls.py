@@ -9,14 +9,16 @@ import pytest
 from typing_extensions import override
 
 from embedpool_shared.errors import (
+    CallTooLarge,
     KeyRejected,
     ProviderError,
     ProviderThrottled,
     ProviderUnavailable,
     WrongAnswer,
 )
-from embedpool_shared.jobs import LaneClass
+from embedpool_shared.jobs import Input, LaneClass
 from embedpool_worker.calls import Batch, Calls
+from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Deployment
 from embedpool_worker.held import items_of
 from embedpool_worker.key_policy import KeyPolicy
@@ -145,6 +147,61 @@ def test_a_permit_whose_key_came_to_rest_meanwhile_is_replaced() -> None:
         assert permit.health is first
         assert desk.tried == ["secret-b"]
         assert (first.in_flight, second.in_flight) == (0, 0)
+
+    in_virtual_time(test())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "caps"),
+    [
+        (["a", "b", "c"], Caps(max_items=2, max_item_tokens=100)),
+        (["a" * 30, "b"], Caps(max_items=9, max_item_tokens=9)),
+        (["a" * 30, "b" * 30], Caps(max_items=9, max_item_tokens=100, max_call_tokens=19)),
+        (["a" * 30, "b" * 30], Caps(max_items=9, max_item_tokens=100, max_call_bytes=59)),
+        ([[1, 2], [3, 4]], Caps(max_items=9, max_item_tokens=100, max_call_tokens=3)),
+    ],
+    ids=["items", "one item's tokens", "tokens", "bytes", "token arrays"],
+)
+def test_a_call_that_goes_on_elsewhere_is_never_larger_than_is_taken_there(
+    inputs: list[Input], caps: Caps
+) -> None:
+    async def test() -> None:
+        wide, narrow = deployment("a"), deployment("b", id_="narrow", caps=caps)
+        desk = Desk(wide, FakeProvider(objection=failing("a", ProviderThrottled("429"))))
+        batch = desk.batch()
+        batch.deployments = [wide, narrow]
+
+        with pytest.raises(CallTooLarge):
+            await desk.calls.make(batch, inputs, None)
+
+        assert desk.tried == ["secret-a"]
+        assert batch.asked_deployment is narrow
+        made = await desk.calls.make(batch, inputs[:1], None)
+        assert made.deployment is narrow
+        (_, key) = desk.permits.keys_of([wide, narrow])
+        assert key.in_flight == 0
+
+    in_virtual_time(test())
+
+
+def test_of_two_places_the_one_with_vectors_of_another_length_is_passed_over() -> None:
+    class OfTwoLengths(FakeProvider):
+        @override
+        async def embed(self, call: ProviderCall) -> ProviderAnswer:
+            self.dims = 2 if call.secret == "secret-a" else 3
+            return await super().embed(call)
+
+    async def test() -> None:
+        first, other = deployment("a"), deployment("b", id_="other")
+        desk = Desk(first, OfTwoLengths())
+        batches = [desk.batch() for _ in range(3)]
+        for batch in batches:
+            batch.deployments = [first, other]
+
+        made = [await desk.calls.make(batch, ["x"], None) for batch in batches]
+
+        assert {(one.deployment.id, one.answer.dims) for one in made} == {("d", 2)}
+        assert desk.tried == ["secret-a", "secret-b", "secret-a", "secret-a"]
 
     in_virtual_time(test())
 

@@ -351,6 +351,17 @@ def test_a_call_above_a_cap_is_halved_until_it_fits() -> None:
     assert all(on.committer.is_right(pack) for pack in packs)
 
 
+def test_a_call_that_fails_over_to_a_smaller_place_is_cut_before_it_is_sent() -> None:
+    provider = objecting(with_key("a", ProviderThrottled("429", retry_after_s=30.0)))
+    places = deployment("a"), deployment("b", id_="narrow", max_items=10)
+    packs = [pack_of([f"t{n}"]) for n in range(32)]
+
+    on = sent(*packs, places=places, provider=provider)
+
+    assert [len(batch) for batch in provider.batches] == [32, 8, 8, 8, 8]
+    assert all(on.committer.is_right(pack) for pack in packs)
+
+
 def test_a_refusal_that_would_meet_every_input_is_not_bisected() -> None:
     provider = objecting(lambda _: RefusedInput("no such model", param="model"))
 

@@ -15,7 +15,7 @@ from embedpool_shared.errors import NoKeys
 from embedpool_shared.jobs import LaneClass
 from embedpool_worker.deployments import Adapter, Deployment, ProviderKey
 from embedpool_worker.keyring import KeyHealth
-from embedpool_worker.permits import Permit, Permits
+from embedpool_worker.permits import TIMER_GRAIN_S, Permit, Permits
 from support.lane_bench import deployment
 from support.virtual_time import in_virtual_time
 
@@ -68,6 +68,18 @@ def test_a_free_slot_is_granted_without_waiting() -> None:
 
         assert permit.health is desk.key
         assert desk.key.in_flight == 1
+
+    run(test())
+
+
+def test_no_alarm_is_shorter_than_the_loop_can_count() -> None:
+    async def test() -> None:
+        desk = Desk()
+        desk.key.cool(0.000_2)
+
+        await desk.acquire()
+
+        assert asyncio.get_running_loop().time() == pytest.approx(TIMER_GRAIN_S)
 
     run(test())
 

@@ -70,6 +70,16 @@ def test_a_caller_hears_of_the_condition_and_of_the_provider(
     assert ("their words" in error.message) is (told is not NoKeys)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [(None, "input"), ("input", "input"), ("dimensions", "dimensions"), ("model", "model")],
+)
+def test_a_caller_hears_which_field_the_provider_does_not_want(
+    theirs: str | None, ours: str
+) -> None:
+    assert for_caller(RefusedInput("no", param=theirs), "openai").param == ours
+
+
 def test_the_words_for_no_keys_are_those_that_clients_know() -> None:
     error = no_keys("openai", retry_after_s=2.5)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from msgspec import structs
 
-from embedpool_shared.catalog import ANY_DIMENSIONS, Catalog, ModelCard, same_name
+from embedpool_shared.catalog import ANY_DIMENSIONS, Catalog, KeyCard, ModelCard, same_name
 from embedpool_shared.config.aliases import settled_aliases
 from embedpool_shared.config.notices import Notice, ignored, warning
 from embedpool_worker.deployments import Adapter, Deployment
@@ -42,6 +42,7 @@ def catalogue(loaded: LoadedConfig, fleet: Fleet) -> Catalog:
     )
     served = {**fleet.groups, **fleet.wildcards}.values()
     providers = dict.fromkeys(one.deployment.provider for group in served for one in group)
+    keys = {card.id: card for group in served for one in group for card in _keys(one)}
     return Catalog(
         models=models,
         aliases={
@@ -51,16 +52,26 @@ def catalogue(loaded: LoadedConfig, fleet: Fleet) -> Catalog:
         },
         wildcards=wildcards,
         providers=tuple(providers),
-        keys=tuple(dict.fromkeys(key for group in served for one in group for key in _keys(one))),
+        keys=tuple(keys),
+        key_cards=tuple(keys.values()),
     )
 
 
-def _keys(served: Served) -> list[str]:
-    """Name the keys whose state workers share; where none is needed the deployment has one."""
+def _keys(served: Served) -> list[KeyCard]:
+    """List the keys whose state workers share; where none is needed the deployment has one."""
     deployment = served.deployment
     if not deployment.is_callable or deployment.adapter is Adapter.LOCAL:
         return []
-    return [key.id for key in deployment.keys] or [deployment.id]
+    return [
+        KeyCard(
+            id=key_id,
+            provider=deployment.provider,
+            deployment=deployment.id,
+            rpm=deployment.rpm,
+            tpm=deployment.tpm,
+        )
+        for key_id in [key.id for key in deployment.keys] or [deployment.id]
+    ]
 
 
 def unserved_names(loaded: LoadedConfig, fleet: Fleet) -> tuple[Notice, ...]:

@@ -152,8 +152,9 @@ function drawTiles(pool) {
       trace(traces.served, "Items answered a second in the last two minutes")),
     tile("Batch", batches ? tenths.format(weighed("items_per_batch")) : "–", "items",
       batches ? `of ${tenths.format(perBatch)} ${plural(perBatch, "request")}` : "none lately"),
-    tile("Keys", `${usable} of ${pool.keys.length}`, "usable",
-      `${count(sum(pool.keys, "in_flight"), "call")} in flight`),
+    tile("Keys", pool.keys.length ? `${usable} of ${pool.keys.length}` : "–",
+      pool.keys.length ? "usable" : "", pool.keys.length
+        ? `${count(sum(pool.keys, "in_flight"), "call")} in flight` : "none needed"),
     tile("Workers", whole.format(pool.workers.length), "alive",
       count(pool.apis.length, "api process", "api processes")),
     tile("Spent lately", pool.spending.usd > 0 && pool.spending.usd < 0.01 ? "< $0.01"

@@ -1,0 +1,1 @@
+"""What a process tells an operator: its metrics, its log lines, its traces."""

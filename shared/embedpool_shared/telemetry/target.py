@@ -1,0 +1,39 @@
+"""One role's scrape target: what all its processes counted, and what Redis knows of the pool."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from embedpool_shared.config.settings import Config
+from embedpool_shared.lines import lines
+from embedpool_shared.measures import JOB_STATE, Role, measure
+from embedpool_shared.names import Names
+from embedpool_shared.telemetry.pool_gauges import pool_gauges
+from embedpool_shared.telemetry.prometheus import Reading, exposition
+from embedpool_shared.telemetry.run_directory import living_slots
+
+Target = Callable[[], bytes]
+"""Writes the metrics of a role as they are now; blocks for a second at most."""
+
+
+def target(role: Role, config: Config, directory: Path) -> Target:
+    """Make the target of a role whose processes leave their numbers in `directory`."""
+    names, line = Names(config.redis.prefix), lines(config, f"{role.value}:metrics")
+
+    async def read() -> list[Reading]:
+        if role is Role.WORKER:
+            return bulk_jobs({})
+        return await pool_gauges(names, line, slots_per_key=config.pool.slots_per_key)
+
+    def text() -> bytes:
+        return exposition(directory, living_slots(directory), asyncio.run(read()))
+
+    return text
+
+
+def bulk_jobs(counts: dict[str, int]) -> list[Reading]:
+    """Say how many bulk jobs are in which state; none where it says nothing."""
+    found = measure("bulk_jobs")
+    return [Reading(found, (state,), counts.get(state, 0)) for state in JOB_STATE.values]
