@@ -6,9 +6,8 @@ The admission script decides; here its arguments are written and its verdicts ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from embedpool_shared.accounts import PICO_PER_USD, Limits
 from embedpool_shared.errors import BudgetExceeded, CallerError, RateLimited, RequestExceedsLimit
@@ -17,6 +16,16 @@ Header = tuple[bytes, bytes]
 MINUTE_MS: Final = 60_000
 ANYBODYS_GUESS_S: Final = 1.0
 """When a request that others in parallel keep out may try again: nobody knows when one ends."""
+_REQUEST_HEADERS: Final = (
+    b"x-ratelimit-limit-requests",
+    b"x-ratelimit-remaining-requests",
+    b"x-ratelimit-reset-requests",
+)
+_TOKEN_HEADERS: Final = (
+    b"x-ratelimit-limit-tokens",
+    b"x-ratelimit-remaining-tokens",
+    b"x-ratelimit-reset-tokens",
+)
 _REPLY_HEAD: Final = 2
 _REPLY_STEP: Final = 4
 
@@ -30,8 +39,7 @@ class Limit(IntEnum):
     BUDGET = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """Where one account stands after it let a request in or refused it."""
 
     account: str
@@ -115,26 +123,25 @@ def refusal(asked: Sequence[Standing], *, tokens: int) -> CallerError | None:
 
 def rate_limit_headers(asked: Sequence[Standing]) -> list[Header]:
     """Write `x-ratelimit-*` for the account with least left; none where nothing is limited."""
-    requests = [
-        (max(0, s.limits.rpm - s.requests), s.limits.rpm, s.requests_reset_ms)
-        for s in asked
-        if s.limits.rpm is not None
-    ]
-    tokens = [
-        (max(0, s.limits.tpm - s.tokens), s.limits.tpm, s.tokens_reset_ms)
-        for s in asked
-        if s.limits.tpm is not None
-    ]
     headers: list[Header] = []
-    for unit, rows in ((b"requests", requests), (b"tokens", tokens)):
-        if rows:
-            left, limit, reset_ms = min(rows)
-            headers += [
-                (b"x-ratelimit-limit-" + unit, b"%d" % limit),
-                (b"x-ratelimit-remaining-" + unit, b"%d" % left),
-                (b"x-ratelimit-reset-" + unit, duration(reset_ms).encode()),
-            ]
+    requests = tokens = None
+    for standing in asked:
+        rpm, tpm = standing.limits.rpm, standing.limits.tpm
+        if rpm is not None:
+            row = (max(0, rpm - standing.requests), rpm, standing.requests_reset_ms)
+            requests = row if requests is None else min(requests, row)
+        if tpm is not None:
+            row = (max(0, tpm - standing.tokens), tpm, standing.tokens_reset_ms)
+            tokens = row if tokens is None else min(tokens, row)
+    if requests is not None:
+        headers += zip(_REQUEST_HEADERS, _written(*requests), strict=True)
+    if tokens is not None:
+        headers += zip(_TOKEN_HEADERS, _written(*tokens), strict=True)
     return headers
+
+
+def _written(left: int, limit: int, reset_ms: int) -> tuple[bytes, bytes, bytes]:
+    return b"%d" % limit, b"%d" % left, duration(reset_ms).encode()
 
 
 def duration(ms: int) -> str:

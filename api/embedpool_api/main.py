@@ -30,10 +30,10 @@ from embedpool_api.outbox import QueueBounds
 from embedpool_api.own_keys import own_key_holders
 from embedpool_api.parts import ApiParts
 from embedpool_api.routes.admin import AdminParts
-from embedpool_api.watching import Watched, watch
 from embedpool_api.routes.status import StatusParts
 from embedpool_api.status.collector import Collector
 from embedpool_api.status.sessions import Sessions
+from embedpool_api.watching import Watched, watch
 from embedpool_shared import tokens
 from embedpool_shared.config.exposure import refuse_exposure
 from embedpool_shared.config.file import LoadedConfig, load_config

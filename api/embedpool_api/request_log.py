@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
+import msgspec
+
 from embedpool_api.errors import row_of
 from embedpool_api.metrics import CLASS_OF
 from embedpool_api.passage import Passage
@@ -50,7 +52,7 @@ class RequestLine(LogLine, tag="request"):
     provider: str = ""
     deployment: str = ""
     tries: int = 0
-    jobs: list[str] = []
+    jobs: list[str] = msgspec.field(default_factory=list)
 
 
 class RequestLog:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
@@ -54,6 +55,7 @@ class Crowd:
     """Callers of one text at a time, and how they fared."""
 
     text_tokens: int
+    headers: Mapping[str, str] = field(default_factory=dict)
     answered: int = 0
     wrong: int = 0
     refused: list[Answer] = field(default_factory=list)
@@ -67,7 +69,7 @@ class Crowd:
         async def keep_asking(caller: Caller) -> None:
             while time.monotonic() < ends_at:
                 text = text_of(next(numbers), self.text_tokens)
-                self._take(text, await caller.ask(asked(MODEL, text)))
+                self._take(text, await caller.ask(asked(MODEL, text), self.headers))
 
         async with callers(callers_count, url) as connected, asyncio.TaskGroup() as tasks:
             for caller in connected:

@@ -18,6 +18,7 @@ from embedpool_shared.errors import (
     ProviderUnavailable,
 )
 from embedpool_shared.jobs import Input, LaneClass, MergeKey
+from embedpool_worker.called import Called
 from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Deployment
 from embedpool_worker.headroom import Need
@@ -29,6 +30,7 @@ from embedpool_worker.permits import Permit, Permits
 from embedpool_worker.providers.port import Provider, ProviderAnswer, ProviderCall
 from embedpool_worker.retries import retrying
 from embedpool_worker.vector_lengths import VectorLengths
+from embedpool_worker.witness import LaneWitness, unwatched
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class Batch:
     asked: str = ""  # the provider of the last try
     failed_with: set[KeyHealth] = field(default_factory=set)  # another one is tried first
     asked_deployment: Deployment | None = None  # … and its deployment
+    failure: ProviderError | None = None  # … and what came of it, unless it was answered
 
     @property
     def deadline_at(self) -> float:
@@ -76,6 +79,7 @@ class Calls:
         count_in: Callable[..., Any],
         caps_of: Callable[[Deployment], Caps] = lambda deployment: deployment.caps,
         max_tries: int = MAX_TRIES,
+        witness: LaneWitness | None = None,
     ) -> None:
         """`count_in(function, *arguments)` awaits a function run off the loop."""
         self.permits = permits
@@ -85,6 +89,7 @@ class Calls:
         self._caps_of = caps_of
         self._lengths = VectorLengths()
         self._max_tries = max_tries
+        self.witness = witness or unwatched()
 
     async def make(self, batch: Batch, inputs: list[Input], permit: Permit | None) -> Made:
         """Call until answered, with `permit` first; raises what ended it, or `NoKeys`."""
@@ -110,6 +115,7 @@ class Calls:
             deadline_at=batch.deadline_at,
             budget=self.permits.retry_budget,
             has_another_key=lambda: self._has_another_key(batch),
+            on_refused=lambda: self.witness.metrics.retry_refused(batch.asked),
         )
         return await policy(one_try)
 
@@ -155,6 +161,7 @@ class Calls:
         batch.asked = deployment.provider
         batch.asked_deployment = deployment
         began_at = loop.time()
+        called = self._called(batch, inputs, permit, tries, now=began_at)
         timeout_s = _time_for(batch, deployment, now=began_at)
         call = _call(batch.merge, inputs, permit, timeout_s=timeout_s)
         if permit.max_tokens is not None:
@@ -165,10 +172,12 @@ class Calls:
             async with asyncio.timeout(timeout_s + 1.0):
                 answer = await self._adapter_of(deployment).embed(call)
             self._refuse_other_length(batch, deployment, answer.dims)
-            took_s = loop.time() - began_at
+            called.took_s = took_s = loop.time() - began_at
+            called.is_answered, called.tokens = True, answer.total_tokens or 0
             exact = await counting if counting else _exact(inputs, answer)
         except (TimeoutError, ProviderError) as failed:
-            error = failed if isinstance(failed, ProviderError) else _silent()
+            error = called.error = failed if isinstance(failed, ProviderError) else _silent()
+            batch.failure = error
             batch.failed_with.add(permit.health)
             self._care.failed(permit, error)
             if deployment.is_callers_own and (said := said_of_own_key(error, deployment.provider)):
@@ -177,8 +186,27 @@ class Calls:
         finally:
             if counting:
                 counting.cancel()
+            self.witness.call_ended(called, self._caps_of(deployment), now=loop.time())
         self._care.answered(permit, answer, exact, took_s)
         return Made(deployment, answer, tries, began_at, took_s, exact)
+
+    def _called(
+        self, batch: Batch, inputs: list[Input], permit: Permit, tries: int, *, now: float
+    ) -> Called:
+        """Tell the witness that a try begins."""
+        health = permit.health
+        if batch.failure is not None:
+            is_failover = health not in batch.failed_with
+            self.witness.tried_again(batch.failure, batch.asked, is_failover=is_failover)
+        return self.witness.call_began(
+            batch.items,
+            batch.lane_class,
+            health.deployment,
+            inputs=len(inputs),
+            key_id=health.id,
+            tries=tries,
+            now=now,
+        )
 
     def _refuse_other_length(self, batch: Batch, deployment: Deployment, dims: int) -> None:
         """Raise `ProviderUnavailable`: whatever it serves, it is not what this group serves."""

@@ -66,7 +66,7 @@ class Delivery:
             provider_ms=0.0,
         )  # fmt: skip
         now = asyncio.get_running_loop().time()
-        self._committer.end([_answered(job, dims, trace, began_at=now)])
+        self._committer.end([answered(job, dims, trace, began_at=now)])
 
     def share_out(self, sending: Sending, part: Part, made: Made) -> None:
         """Give each item of an answered call its vector, and end the jobs that have all theirs."""
@@ -88,7 +88,7 @@ class Delivery:
             if job.cached_items:
                 sending.again += without_stale(job, len(made.answer.vectors[place]))
             if job.missing == 0:
-                endings.append(_answered(job, made.answer.dims, trace, began_at=made.began_at))
+                endings.append(answered(job, made.answer.dims, trace, began_at=made.began_at))
         self._committer.end(endings)
         if self._storing is not None:
             used = {place: count.used for place, count in zip(where, counted, strict=True)}
@@ -136,12 +136,6 @@ class Delivery:
 def jobs_of(items: Iterable[Item]) -> set[HeldJob]:
     """Whose items these are."""
     return {item.job for item in items}
-
-
-def _answered(job: HeldJob, dims: int, trace: CallTrace, *, began_at: float) -> Ending:
-    ending = answered(job, dims, trace, began_at=began_at)
-    ending.reply.cached = job.cached_items
-    return ending
 
 
 def _about(item: Item, error: EmbedPoolError) -> InputRefused:

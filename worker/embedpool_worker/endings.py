@@ -30,8 +30,12 @@ def answered(job: HeldJob, dims: int, trace: CallTrace, *, began_at: float) -> E
         return failed(job, ProviderFailed(f"[{trace.provider}] vectors of different lengths"))
     blob = vectors[0] if len(vectors) == 1 else b"".join(vectors)
     queue_ms = round(max(0.0, began_at - job.pack.arrived_at) * 1_000, 3)
-    reply = JobReply(job.job.number, blob, dims, _used(job), queue_ms, trace)
-    return Ending(job, reply, _record(job, trace.provider, dims=dims))
+    record = _record(job, trace.provider, dims=dims)
+    reply = JobReply(
+        job.job.number, blob, dims, _used(job), queue_ms, trace,
+        cached=job.cached_items, cached_tokens=record.cached,
+    )  # fmt: skip
+    return Ending(job, reply, record)
 
 
 def failed(job: HeldJob, error: EmbedPoolError) -> Ending:

@@ -28,6 +28,7 @@ class HeldPack:
     was_split: bool = False  # some of its jobs were committed before the others
     is_lost: bool = False  # the lease is somebody else's now
     is_begun: bool = False  # at least one of its items was sent
+    leased_at: float = 0.0  # when this worker got it; 0.0: it was not leased
 
 
 @dataclass(slots=True, eq=False)

@@ -27,12 +27,16 @@ def retrying(
     deadline_at: float,
     budget: RetryBudget,
     has_another_key: Callable[[], bool],
+    on_refused: Callable[[], None] = lambda: None,
 ) -> AsyncRetrying:
-    """Repeat what fails for a passing reason, with growing pauses, never past the deadline."""
+    """Repeat what fails for a passing reason, with growing pauses, never past the deadline.
+
+    `on_refused` hears of a further try that the budget forbids.
+    """
     return AsyncRetrying(
         retry=retry_if_exception(_is_worth_another_try),
         wait=_pause(has_another_key),
-        stop=_is_enough(max_tries, deadline_at, budget),
+        stop=_is_enough(max_tries, deadline_at, budget, on_refused),
         reraise=True,
     )
 
@@ -59,7 +63,7 @@ def _pause(has_another_key: Callable[[], bool]) -> Callable[[RetryCallState], fl
 
 
 def _is_enough(
-    max_tries: int, deadline_at: float, budget: RetryBudget
+    max_tries: int, deadline_at: float, budget: RetryBudget, on_refused: Callable[[], None]
 ) -> Callable[[RetryCallState], bool]:
     failures = 0
 
@@ -71,6 +75,9 @@ def _is_enough(
         if _is_the_keys_fault(state):
             return False
         failures += 1
-        return failures >= max_tries or not budget.allows_another(now)
+        if failures >= max_tries or budget.allows_another(now):
+            return failures >= max_tries
+        on_refused()
+        return True
 
     return is_enough

@@ -72,7 +72,6 @@ class Asking:
         self.budget = budget
         self.dims: int | None = None
         self.trouble = ""  # why requests are waiting, while none is answered
-        self.settled = asyncio.Event()  # set whenever money that was set aside is free
         self._pool = pool
         self._gate = gate
         self._end = end
@@ -101,17 +100,14 @@ class Asking:
 
     async def _ask(self, request: Request) -> tuple[Answered | Refusal, int]:
         era = await self._gate.enter(request.turn)
-        size = request.size_bytes
-        reserved = self.budget.reserve(size)
         try:
             outcome = await self._pool.ask([item.text for item in request.items])
             if isinstance(outcome, Answered):
                 self._gate.pace.went_well()
-                self.budget.pay(size, tokens=outcome.tokens, pico_usd=outcome.pico_usd)
+                tokens, pico_usd = outcome.tokens, outcome.pico_usd
+                self.budget.pay(request.size_bytes, tokens=tokens, pico_usd=pico_usd)
             return outcome, era
         finally:
-            self.budget.settle(reserved)
-            self.settled.set()
             self._gate.leave()
 
     def _take(self, request: Request, answer: Answered) -> None:

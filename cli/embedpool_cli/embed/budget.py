@@ -36,11 +36,6 @@ class Budget:
             self.most_pico_usd
         )
 
-    @property
-    def is_waiting_for_a_price(self) -> bool:
-        """Whether room may come by waiting."""
-        return bool(self._under_way)
-
     def reserve(self, size_bytes: int) -> int:
         """Set the price of a request aside; return it for `settle`."""
         reserved = self.price(size_bytes)

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from embedpool_cli.embed.asking import Asking, Asks, Request, Stopped
@@ -65,6 +66,7 @@ class Run:
         self._rows_read = store.progress.rows_in
         self._open = 0  # requests that have not ended
         self._why_no_more = ""
+        self._settled = asyncio.Event()  # set whenever money that was set aside is free
         self._finished = asyncio.Event()
         self._kept = asyncio.Event()
         self._is_over = False
@@ -132,7 +134,9 @@ class Run:
             if self._why_no_more or not await self._is_affordable(request.size_bytes):
                 return
             self._open += 1
-            requests.create_task(self._asking.embed(request)).add_done_callback(self._ended)
+            reserved = self._asking.budget.reserve(request.size_bytes)
+            task = requests.create_task(self._asking.embed(request))
+            task.add_done_callback(partial(self._ended, reserved))
 
     async def _is_affordable(self, size_bytes: int) -> bool:
         """Wait until a request can be paid; if that will not come, stop feeding."""
@@ -141,13 +145,14 @@ class Run:
             if not self._open:
                 self._why_no_more = f"--max-usd is reached: {dollars(budget.spent_pico_usd)} spent"
                 return False
-            self._asking.settled.clear()
-            await self._asking.settled.wait()
+            self._settled.clear()
+            await self._settled.wait()
         return True
 
-    def _ended(self, _: asyncio.Task[None]) -> None:
+    def _ended(self, reserved_pico_usd: int, _: asyncio.Task[None]) -> None:
         self._open -= 1
-        self._asking.settled.set()
+        self._asking.budget.settle(reserved_pico_usd)
+        self._settled.set()
 
     def _end(self, item: Item, outcome: Vector | Fault) -> None:
         self._window.end(item, outcome)

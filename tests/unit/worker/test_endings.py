@@ -70,6 +70,15 @@ def test_an_answer_all_from_the_cache_costs_nothing(tokens: int) -> None:
     assert record.cost_pico_usd == 0
 
 
+def test_a_reply_says_what_of_it_came_from_the_cache() -> None:
+    one = job(items=3, used=9, paid=6, cached=3)
+    one.cached_items = 1
+
+    reply = answered(one, 2, TRACE, began_at=0.0).reply
+
+    assert (reply.tokens, reply.cached, reply.cached_tokens) == (9, 1, 3)
+
+
 @given(st.integers(0, 40), st.integers(0, 40), st.data())
 def test_cached_tokens_are_saved_and_never_more_than_used(
     tokens: int, used: int, data: st.DataObject

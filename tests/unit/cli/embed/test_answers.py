@@ -19,7 +19,7 @@ def b64(*numbers: float) -> str:
 
 
 def test_vectors_are_read_from_base64_and_from_numbers() -> None:
-    expected = [np.array(one, "<f4").tobytes() for one in ([1, 2], [0.5, 4])]
+    expected = [memoryview(np.array(one, "<f4").tobytes()) for one in ([1, 2], [0.5, 4])]
 
     for answer in (body(b64(1, 2), b64(0.5, 4)), body([1, 2], [0.5, 4])):
         assert answered(answer, 2) == Answered(expected, 2, 7)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpool_cli.embed.rows import Done, Fault, Item
+from embedpool_cli.embed.rows import Done, Fault, Item, Vector
 from embedpool_cli.embed.window import Window
 from unit.cli.embed.embed_blocks import a_block, blocks_of
 
@@ -14,7 +14,7 @@ def wide_window() -> Window:
     return Window(max_rows=1_000, max_bytes=1 << 30)
 
 
-def rows_of(done: list[Done]) -> list[tuple[int, str, bytes | None]]:
+def rows_of(done: list[Done]) -> list[tuple[int, str, Vector | None]]:
     return [
         (one.block.first_row + at, one.block.texts[at], item.vector)
         for one in done
@@ -28,7 +28,7 @@ def test_rows_leave_once_in_order_with_their_own_vector(
 ) -> None:
     window = wide_window()
     waiting: list[Item] = []
-    left: list[tuple[int, str, bytes | None]] = []
+    left: list[tuple[int, str, Vector | None]] = []
 
     for block in blocks_of(groups):
         waiting += window.add(block)

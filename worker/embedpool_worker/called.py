@@ -1,0 +1,86 @@
+"""One provider call while it is made, and what came of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from embedpool_shared.errors import (
+    CapExceeded,
+    KeyRejected,
+    ProviderError,
+    ProviderThrottled,
+    ProviderUnavailable,
+    QuotaExhausted,
+    RefusedInput,
+    WrongAnswer,
+)
+from embedpool_shared.jobs import LaneClass
+from embedpool_shared.telemetry.tracing import Span
+from embedpool_worker.deployments import Deployment
+from embedpool_worker.held import HeldJob, Item
+
+OK: Final = "ok"
+CUT_OFF: Final = ""
+"""The outcome of a call that we ended ourselves: nobody knows what would have come of it."""
+OUTCOME_OF: Final[dict[type[ProviderError], str]] = {
+    ProviderThrottled: "throttled",
+    QuotaExhausted: "quota",
+    KeyRejected: "rejected",
+    ProviderUnavailable: "unavailable",
+    WrongAnswer: "wrong",
+    RefusedInput: "refused",
+    CapExceeded: "cap",
+}
+OWN_KEY: Final = "own"
+"""What a caller's own provider key is called; it has no id of ours."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Called:
+    """What is known of a call so far."""
+
+    items: Sequence[Item]
+    inputs: int  # sent: the distinct ones
+    lane_class: LaneClass
+    deployment: Deployment
+    key_id: str
+    tries: int
+    began_at: float
+    took_s: float = 0.0
+    is_answered: bool = False
+    tokens: int = 0  # as the provider reported them
+    error: ProviderError | None = None
+    span: Span | None = None
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, as the metrics say it."""
+        return OK if self.is_answered else CUT_OFF if self.error is None else outcome(self.error)
+
+    @property
+    def deployment_id(self) -> str:
+        """The deployment in the configuration that was called, also with a caller's own key."""
+        own = self.deployment.id
+        return own.removesuffix(":own") if self.deployment.is_callers_own else own
+
+    def jobs(self, *, most: int) -> list[HeldJob]:
+        """List the first jobs it is made for."""
+        return list(islice(_distinct_jobs(self.items), most))
+
+
+def outcome(error: ProviderError) -> str:
+    """Name how a call ended that raised `error`."""
+    if isinstance(error, ProviderUnavailable) and error.code == "timeout":
+        return "timeout"
+    return next((OUTCOME_OF[cls] for cls in type(error).__mro__ if cls in OUTCOME_OF), "wrong")
+
+
+def _distinct_jobs(items: Sequence[Item]) -> Iterator[HeldJob]:
+    seen: set[int] = set()
+    for item in items:
+        if id(item.job) not in seen:
+            seen.add(id(item.job))
+            yield item.job
