@@ -72,8 +72,6 @@ class CallLog:
             tokens=called.tokens,
             error=type(error).__name__ if error is not None else "",
             code=(error.code or "") if error is not None else "",
-            jobs=[
-                f"{job.pack.pack_id}:{job.job.number}" for job in called.jobs(most=MAX_JOBS)
-            ],
+            jobs=[f"{job.pack.pack_id}:{job.job.number}" for job in called.jobs(most=MAX_JOBS)],
         )
         self._journal.say(level, line)

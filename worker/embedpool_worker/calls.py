@@ -14,11 +14,12 @@ from embedpool_shared import tokens
 from embedpool_shared.errors import (
     CallTooLarge,
     DeadlineExceeded,
+    EmbedPoolError,
     ProviderError,
     ProviderUnavailable,
 )
 from embedpool_shared.jobs import Input, LaneClass, MergeKey
-from embedpool_worker.called import Called
+from embedpool_worker.called import OWN_KEY, Called
 from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Deployment
 from embedpool_worker.headroom import Need
@@ -161,13 +162,13 @@ class Calls:
         batch.asked = deployment.provider
         batch.asked_deployment = deployment
         began_at = loop.time()
-        called = self._called(batch, inputs, permit, tries, now=began_at)
         timeout_s = _time_for(batch, deployment, now=began_at)
         call = _call(batch.merge, inputs, permit, timeout_s=timeout_s)
         if permit.max_tokens is not None:
             permit.settle(_estimated_tokens(inputs))
         permit.begin()
         counting = self._start_counting(deployment, inputs)
+        called = self._called(batch, inputs, permit, tries, now=began_at)
         try:
             async with asyncio.timeout(timeout_s + 1.0):
                 answer = await self._adapter_of(deployment).embed(call)
@@ -176,13 +177,7 @@ class Calls:
             called.is_answered, called.tokens = True, answer.total_tokens or 0
             exact = await counting if counting else _exact(inputs, answer)
         except (TimeoutError, ProviderError) as failed:
-            error = called.error = failed if isinstance(failed, ProviderError) else _silent()
-            batch.failure = error
-            batch.failed_with.add(permit.health)
-            self._care.failed(permit, error)
-            if deployment.is_callers_own and (said := said_of_own_key(error, deployment.provider)):
-                raise said from None
-            raise error from None
+            raise self._failed(batch, permit, called, failed) from None
         finally:
             if counting:
                 counting.cancel()
@@ -198,15 +193,29 @@ class Calls:
         if batch.failure is not None:
             is_failover = health not in batch.failed_with
             self.witness.tried_again(batch.failure, batch.asked, is_failover=is_failover)
-        return self.witness.call_began(
-            batch.items,
-            batch.lane_class,
-            health.deployment,
+        called = Called(
+            items=batch.items,
             inputs=len(inputs),
-            key_id=health.id,
+            lane_class=batch.lane_class,
+            deployment=health.deployment,
+            key_id=OWN_KEY if health.is_foreign else health.id,
             tries=tries,
-            now=now,
+            began_at=now,
         )
+        self.witness.call_began(called)
+        return called
+
+    def _failed(
+        self, batch: Batch, permit: Permit, called: Called, failed: TimeoutError | ProviderError
+    ) -> EmbedPoolError:
+        """Mind what a failed try says of its key; return what it is to whoever made the call."""
+        error = failed if isinstance(failed, ProviderError) else _silent()
+        batch.failure = called.error = error
+        batch.failed_with.add(permit.health)
+        self._care.failed(permit, error)
+        if not called.deployment.is_callers_own:
+            return error
+        return said_of_own_key(error, called.deployment.provider) or error
 
     def _refuse_other_length(self, batch: Batch, deployment: Deployment, dims: int) -> None:
         """Raise `ProviderUnavailable`: whatever it serves, it is not what this group serves."""

@@ -26,6 +26,7 @@ from embedpool_shared.scripts import script
 from embedpool_worker.clock import RedisClock
 from embedpool_worker.endings import Ending, wasted
 from embedpool_worker.held import HeldPack
+from embedpool_worker.witness import LaneWitness, unwatched
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Committer:
         *,
         on_done: Callable[[HeldPack], None],
         on_recorded: Callable[[], None] = lambda: None,
+        witness: LaneWitness | None = None,
     ) -> None:
         """Report every pack whose entry is finished, here or elsewhere, to `on_done`.
 
@@ -56,6 +58,7 @@ class Committer:
         self._clock = clock
         self._on_done = on_done
         self._on_recorded = on_recorded
+        self._metrics = (witness or unwatched()).metrics
         self._endings: list[Ending] = []
         self._wasted: list[LedgerRecord] = []
         self._wake = asyncio.Event()
@@ -66,6 +69,8 @@ class Committer:
         """Commit these as soon as the line is free."""
         for ending in endings:
             ending.job.has_ended = True
+            if ending.reply.cached:
+                self._metrics.cached(ending.reply.cached)
             self._endings.append(ending)
         if self._endings:
             self._idle.clear()
@@ -122,8 +127,11 @@ class Committer:
         for part in parts:
             keys += part.keys(self._names)
             arguments += part.arguments()
+        now = asyncio.get_running_loop().time
+        began_at = now()
         time_us, *results = await self._until_redis_answers(keys, arguments)
-        self._clock.learn(time_us, now=asyncio.get_running_loop().time())
+        self._metrics.commit_s.note(now() - began_at)
+        self._clock.learn(time_us, now=now())
         self._on_recorded()
         again = []
         for part, (state, *left_out) in zip(parts, results, strict=True):
@@ -151,6 +159,7 @@ class Committer:
             pack.open.pop(ending.job.job.number, None)
         if is_fenced:
             pack.is_lost = True
+            self._metrics.leases_lost.add()
         if is_fenced or not pack.open:
             self._on_done(pack)
 

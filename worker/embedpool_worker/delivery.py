@@ -31,6 +31,7 @@ from embedpool_worker.held import HeldJob, Item, input_size_bytes, requests_in, 
 from embedpool_worker.providers.failures import is_about_every_input
 from embedpool_worker.storing import Storing, may_be_kept
 from embedpool_worker.verdicts import for_caller
+from embedpool_worker.witness import LaneWitness, unwatched
 
 DEADLINE_GRAIN_S: Final = 0.01
 """uvloop's timers count milliseconds: a call cut off at its deadline may end a little before it."""
@@ -49,10 +50,16 @@ class Sending:
 class Delivery:
     """Ends the jobs of one lane."""
 
-    def __init__(self, committer: Committer, storing: Storing | None = None) -> None:
+    def __init__(
+        self,
+        committer: Committer,
+        storing: Storing | None = None,
+        witness: LaneWitness | None = None,
+    ) -> None:
         """Hand every ending to `committer`, and every fresh vector to `storing`."""
         self._committer = committer
         self._storing = storing
+        self._metrics = (witness or unwatched()).metrics
 
     def fail(self, jobs: Iterable[HeldJob], error: EmbedPoolError) -> None:
         """End jobs with an error; what was paid for them so far is waste."""
@@ -73,6 +80,8 @@ class Delivery:
         joined, their_places = sending.flight.landed(part.inputs)
         items, where = [*part.items, *joined], [*part.where, *their_places]
         trace = _trace(items, made)
+        in_batch = len(part.items) - len(part.inputs)
+        self._metrics.shared(requests=trace.requests, in_batch=in_batch, in_flight=len(joined))
         endings: list[Ending] = []
         counted = _counted(items, part.inputs, where, made)
         for item, place, count in zip(items, where, counted, strict=True):

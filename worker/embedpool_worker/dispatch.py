@@ -59,8 +59,9 @@ class Dispatcher:
         """Hand every ending to `committer` and every fresh vector to `storing`."""
         self.flights = Flights()
         self._calls = calls
+        self.witness = calls.witness
         self._learned = learned or LearnedCaps()
-        self._delivery = Delivery(committer, storing)
+        self._delivery = Delivery(committer, storing, calls.witness)
 
     def caps_of(self, deployment: Deployment) -> Caps:
         """Say how much a deployment takes in one call, by all that is known of it."""
@@ -103,6 +104,8 @@ class Dispatcher:
         refused = [whole] if await self._is_refused(sending, whole, permit) else []
         while refused:
             parts = [part for one in refused for part in self._cut(one)]
+            for one in refused:
+                self.witness.split(one.refusal)
             sending.calls += parts
             were_refused = await asyncio.gather(
                 *(self._is_refused(sending, part, None) for part in parts)
@@ -147,7 +150,10 @@ class Dispatcher:
             return await self._calls.make(batch, part.inputs, permit)
         except WrongAnswer:
             budget = self._calls.permits.retry_budget
-            if part.within is not None or not budget.allows_another(_now()):
+            if part.within is not None:
+                raise
+            if not budget.allows_another(_now()):
+                self.witness.metrics.retry_refused(batch.asked)
                 raise
         made = await self._calls.make(batch, part.inputs, None)
         return replace(made, tries=made.tries + 1)

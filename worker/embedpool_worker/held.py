@@ -79,6 +79,7 @@ def held_pack(
     *,
     arrived_at: float,
     earlier_deliveries: int = 0,
+    leased_at: float = 0.0,
 ) -> HeldPack:
     """Read a stream entry; raises `WireVersionUnknown` and msgspec's errors on a foreign blob."""
     pack = pack_from(fields[b"p"])
@@ -93,6 +94,7 @@ def held_pack(
         arrived_at=arrived_at,
         checked_at=arrived_at,
         deliveries=int(fields[b"d"]) + earlier_deliveries,
+        leased_at=leased_at,
     )
     for job in jobs:
         held.open[job.number] = HeldJob(

@@ -128,6 +128,7 @@ class Lane:
         queues = [q for (_, c), q in self._queues.items() if c is lane_class]
         waiting = sum(len(queue.waiting.items) for queue in queues)
         most = max((LOOKAHEAD_CALLS * queue.caps.max_items for queue in queues), default=1)
+        self.dispatcher.witness.metrics.waiting(lane_class, waiting)
         if waiting < min(most, self._max_waiting_items):
             self._room[lane_class].set()
         else:

@@ -49,6 +49,8 @@ class Leases:
         self._clock = clock
         self._consumer = consumer
         self._lease_s = lease_s
+        self.on_lost: Callable[[], None] = lambda: None
+        """Hears of every pack that turns out to be somebody else's by now."""
         self._on_taken_over = on_taken_over
         self._held: dict[LaneClass, dict[str, HeldPack]] = {c: {} for c in LaneClass}
         self._releases: dict[str, asyncio.Event] = {}
@@ -158,3 +160,4 @@ class Leases:
             pack = self._held[lane_class].pop(entry_id.decode(), None)
             if pack is not None:
                 pack.is_lost = True
+                self.on_lost()

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from secrets import token_urlsafe
 from typing import Any
 
@@ -18,11 +19,13 @@ from embedpool_shared.config.secret import require_secret, secrets_of
 from embedpool_shared.config.settings import Config
 from embedpool_shared.jobs import LaneClass, MergeKey
 from embedpool_shared.lines import jobs_address, lines, main_address
+from embedpool_shared.measures import Role
 from embedpool_shared.memory import settle_memory
 from embedpool_shared.names import Names
 from embedpool_shared.presence import WORKER, Presence, Seen
 from embedpool_shared.redis import Line, connection_pool
 from embedpool_shared.sealing import Secrets
+from embedpool_shared.telemetry.outlet import joining
 from embedpool_worker.cached_vectors import Spaces
 from embedpool_worker.deployments import Adapter, Deployment
 from embedpool_worker.fleet.understanding import Understanding, understood
@@ -38,6 +41,7 @@ from embedpool_worker.published_catalog import PublishedCatalog
 from embedpool_worker.recall import Recall
 from embedpool_worker.served_lane import PoolParts, PoolSettings
 from embedpool_worker.storing import CacheBounds, Storing
+from embedpool_worker.watching import Watched, watch
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +64,16 @@ def run(options: WorkerOptions, environ: Mapping[str, str]) -> int:
     if options.says_notices:
         for notice in found.notices:
             log.warning("config_%s path=%s reason=%s", notice.kind, notice.path, notice.reason)
-    return uvloop.run(_serve(options, found))
+    with joining(Role.WORKER, found.loaded.config, environ) as directory:
+        watched = watch(found, environ, directory)
+        try:
+            return uvloop.run(_serve(options, found, watched))
+        finally:
+            watched.close()
 
 
-async def _serve(options: WorkerOptions, found: Understanding) -> int:
-    process = WorkerProcess(options, found)
+async def _serve(options: WorkerOptions, found: Understanding, watched: Watched) -> int:
+    process = WorkerProcess(options, found, watched)
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, process.ask_to_stop)
@@ -102,8 +111,9 @@ class Adapters:
 class WorkerProcess:
     """Everything one worker process runs."""
 
-    def __init__(self, options: WorkerOptions, found: Understanding) -> None:
+    def __init__(self, options: WorkerOptions, found: Understanding, watched: Watched) -> None:
         """Put the parts together; `run` connects."""
+        self._watched = watched
         config = found.loaded.config
         self._options = options
         self._fleet = found.fleet
@@ -144,6 +154,7 @@ class WorkerProcess:
                 recall=self._cache.recall if self._cache else None,
                 storing=self._cache.storing if self._cache else None,
                 secrets=secrets,
+                witness=watched.witness,
             ),
         )
         self._presence = Presence(
@@ -151,6 +162,7 @@ class WorkerProcess:
             self._names,
             f"{WORKER}{socket.gethostname()}:{options.worker_id}",
             on_seen=self._see,
+            on_away=partial(watched.witness.metrics.redis_up.set, 0),
         )
 
     def ask_to_stop(self) -> None:
@@ -165,6 +177,7 @@ class WorkerProcess:
             async with asyncio.TaskGroup() as tasks:
                 beside = [
                     tasks.create_task(self._presence.run()),
+                    tasks.create_task(self._watched.beat()),
                     tasks.create_task(run_maintenance(self._maintenance_worker)),
                     tasks.create_task(self._catalog.run()),
                 ]
@@ -211,6 +224,7 @@ class WorkerProcess:
 
     def _see(self, seen: Seen) -> None:
         """Publish the catalogue where Redis has another, and look after vanished workers' work."""
+        self._watched.witness.metrics.redis_up.set(1)
         self._catalog.compare(seen.catalog_version)
         if self._alive - seen.workers or seen.was_forgotten:
             self._pool.hurry()

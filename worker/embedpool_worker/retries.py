@@ -75,8 +75,10 @@ def _is_enough(
         if _is_the_keys_fault(state):
             return False
         failures += 1
-        if failures >= max_tries or budget.allows_another(now):
-            return failures >= max_tries
+        if failures >= max_tries:
+            return True
+        if budget.allows_another(now):
+            return False
         on_refused()
         return True
 

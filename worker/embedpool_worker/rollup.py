@@ -28,7 +28,8 @@ from embedpool_shared.names import Names
 from embedpool_shared.redis import Line, RedisRefused
 from embedpool_shared.scripts import script
 from embedpool_worker.books import Books, pieces
-from embedpool_worker.tallies import Tallies
+from embedpool_worker.tallies import EVERYBODY, Tallies
+from embedpool_worker.witness import LaneWitness, unwatched
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +54,21 @@ class Roller:
     """Owns one lane's two roll-up lines: to the lane, and to the accounts."""
 
     def __init__(
-        self, lane_line: Line, accounts_line: Line, names: Names, model: str, *, owner: str
+        self,
+        lane_line: Line,
+        accounts_line: Line,
+        names: Names,
+        model: str,
+        *,
+        owner: str,
+        witness: LaneWitness | None = None,
     ) -> None:
         """Roll up the lane of `model` for the worker `owner`; both lines may be the same one."""
         self._line = lane_line
         self._names = names.lane(model)
         self._model = model
         self._books = Books(accounts_line, names, model)
+        self._metrics = (witness or unwatched()).metrics
         self._owner = f"{owner}:{secrets.token_hex(4)}"
         self._noticed = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -113,7 +122,10 @@ class Roller:
             entries = await self._next_range(done)
             if not entries:
                 return entries is not None
-            await self._books.enter(entries, await self._tallied(entries))
+            tallies = await self._tallied(entries)
+            await self._books.enter(entries, tallies)
+            saved = tallies.of[EVERYBODY].saved
+            self._metrics.rolled_up(tallies.paid(), saved, tallies.wasted.items())
             done, _ = entries[-1]
 
     async def _next_range(self, done: bytes) -> list[Entry] | None:

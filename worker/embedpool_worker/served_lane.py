@@ -42,6 +42,7 @@ from embedpool_worker.recall import Recall
 from embedpool_worker.rollup import Roller
 from embedpool_worker.storing import Storing
 from embedpool_worker.suspects import Suspects
+from embedpool_worker.witness import Witness
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class PoolParts:
     recall: Recall | None = None  # with `storing`: the vector cache, where there is one
     storing: Storing | None = None
     secrets: Secrets | None = None  # what callers' own keys are sealed with
+    witness: Witness = field(default_factory=Witness)
 
 
 class ServedLane:
@@ -96,8 +98,14 @@ class ServedLane:
         self._parts = parts
         self._clock = clock
         self._spawn = spawn
+        self._witness = parts.witness.lane(model)
         self.roller = Roller(
-            line("roll"), line("roll-accounts"), parts.names, model, owner=settings.worker_id
+            line("roll"),
+            line("roll-accounts"),
+            parts.names,
+            model,
+            owner=settings.worker_id,
+            witness=self._witness,
         )
         self.committer = Committer(
             line("commit"),
@@ -105,6 +113,7 @@ class ServedLane:
             clock,
             on_done=lambda pack: self.leases.release(pack),  # noqa: PLW0108 (made below)
             on_recorded=self.roller.notice,
+            witness=self._witness,
         )
         calls = Calls(
             permits,
@@ -112,6 +121,7 @@ class ServedLane:
             count_in=parts.count_in,
             caps_of=partial(_caps_now, parts.learned),
             max_tries=settings.max_tries,
+            witness=self._witness,
         )
         self.lane = Lane(
             deployments_of=self._deployments_of,
@@ -134,12 +144,14 @@ class ServedLane:
             lease_s=settings.lease_s,
             on_taken_over=self._on_read,
         )
+        self.leases.on_lost = self._witness.metrics.leases_lost.add
         self.hand_back = HandBack(line("hand-back"), names, consumer=settings.worker_id)
         self._suspects = Suspects(
             self.hand_back,
             self.leases,
             admit=self.lane.admit,
             fail=self.lane.dispatcher.fail,
+            on_buried=self._witness.metrics.dead_letters.add,
         )
         self._readers = [
             Reader(
@@ -193,6 +205,7 @@ class ServedLane:
             if pack is None:
                 continue
             if pack.deliveries:
+                self._witness.metrics.redeliveries.add()
                 self._spawn(self._admit_redelivered(pack))
             else:
                 self.leases.hold(pack)
@@ -212,6 +225,7 @@ class ServedLane:
                 fields,
                 arrived_at=self._clock.instant(int(fields[b"t"]), now=now),
                 earlier_deliveries=earlier,
+                leased_at=now,
             )
         except (PoolError, ValueError, LookupError) as unreadable:
             log.error("pack_unreadable entry=%s error=%s", entry_id, type(unreadable).__name__)  # noqa: TRY400

@@ -32,12 +32,14 @@ class Suspects:
         *,
         admit: Callable[[HeldPack], None],
         fail: Callable[[list[HeldJob], InternalError], None],
+        on_buried: Callable[[], None] = lambda: None,
     ) -> None:
         """`admit` queues a pack like any other; `fail` ends jobs with an error."""
         self._hand_back = hand_back
         self._leases = leases
         self._admit = admit
         self._fail = fail
+        self._on_buried = on_buried
         self._turn = asyncio.Lock()
 
     async def attend(self, pack: HeldPack) -> None:
@@ -58,6 +60,7 @@ class Suspects:
 
     async def _bury(self, job: HeldJob) -> None:
         log.error("dead_letter pack=%s number=%s", job.pack.pack_id, job.job.number)
+        self._on_buried()
         with suppress(QueueUnavailable):
             await self._hand_back.bury(job)
         self._fail([job], InternalError("this request ended several workers and was given up"))

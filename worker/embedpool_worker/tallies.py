@@ -8,7 +8,7 @@ request, and settle no reservation, because the job has its real ending elsewher
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -60,6 +60,7 @@ class Tallies:
     def __init__(self, lane: str) -> None:
         """Begin with nothing; `lane` is the model the lane is named for."""
         self.of: defaultdict[str, Tally] = defaultdict(Tally)
+        self.wasted: Counter[str] = Counter()  # tokens by the records' reasons
         self._model = account_name(AccountKind.MODEL, lane)
         self._together: dict[tuple[str, ...], list[Tally]] = {}
 
@@ -67,6 +68,8 @@ class Tallies:
         """Count these records."""
         for record in records:
             counts = record.reason != FENCED
+            if record.waste:
+                self.wasted[record.reason] += record.waste
             requests = int(counts and (record.bill is None or record.bill.part == 0))
             cost_pico_usd = record.cost_pico_usd
             for tally in self._counted_for(record):
@@ -78,6 +81,11 @@ class Tallies:
                 tally.waste += record.waste
             if counts and record.bill is not None:
                 self._settle(record, record.bill)
+
+    def paid(self) -> list[tuple[str, int]]:
+        """List what was paid to each provider, in tokens."""
+        kind = account_name(AccountKind.PROVIDER, "")
+        return [(n.removeprefix(kind), t.paid) for n, t in self.of.items() if n.startswith(kind)]
 
     def _counted_for(self, record: LedgerRecord) -> list[Tally]:
         """List each account's tally once; most records are for the same few."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from embedpool_shared.errors import CallTooLarge, ProviderError
-from embedpool_shared.jobs import LaneClass
 from embedpool_shared.measures import UNKNOWN_MODEL
 from embedpool_shared.telemetry.journal import Journal, journal
 from embedpool_shared.telemetry.meters import Meters
 from embedpool_shared.telemetry.tracing import Tracing
 from embedpool_worker.call_log import CallLog
-from embedpool_worker.called import OWN_KEY, Called, outcome
+from embedpool_worker.called import Called, outcome
 from embedpool_worker.caps import Caps
-from embedpool_worker.deployments import Deployment
-from embedpool_worker.held import Item
 from embedpool_worker.metrics import LaneMetrics, WorkerMetrics
 from embedpool_worker.traces import CallTraces
 
@@ -58,31 +55,11 @@ class LaneWitness:
         self._log = log
         self._traces = traces
 
-    def call_began(
-        self,
-        items: Sequence[Item],
-        lane_class: LaneClass,
-        deployment: Deployment,
-        *,
-        inputs: int,
-        key_id: str,
-        tries: int,
-        now: float,
-    ) -> Called:
-        """A call with so many distinct inputs is on its way."""
-        called = Called(
-            items=items,
-            inputs=inputs,
-            lane_class=lane_class,
-            deployment=deployment,
-            key_id=OWN_KEY if deployment.is_callers_own else key_id,
-            tries=tries,
-            began_at=now,
-        )
+    def call_began(self, called: Called) -> None:
+        """A call is on its way."""
         self.metrics.call_began(called)
         if self._traces is not None:
             self._traces.began(self._model, called)
-        return called
 
     def call_ended(self, called: Called, caps: Caps, *, now: float) -> None:
         """It is over, whatever came of it."""

@@ -26,11 +26,11 @@ class Budget:
     def has_room_for(self, size_bytes: int) -> bool:
         """Say whether a request can be paid whatever those under way will cost.
 
-        Where no price is known the first goes alone, and tells it.
+        The first goes alone: it tells how many tokens these texts are.
         """
         if self.most_pico_usd is None:
             return True
-        if self._per_byte is None and self._under_way:
+        if not self.tokens and self._under_way:
             return False
         return self.spent_pico_usd + self.reserved_pico_usd + self.price(size_bytes) <= (
             self.most_pico_usd

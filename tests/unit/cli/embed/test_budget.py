@@ -25,6 +25,8 @@ def test_with_a_known_price_no_more_is_spent_than_allowed(
         budget.settle(reserved)
 
     for size, tokens_per_byte in requests:
+        while under_way and not budget.has_room_for(size):
+            settle()
         if not budget.has_room_for(size):
             break
         under_way.append((size, budget.reserve(size), tokens_per_byte))
@@ -37,8 +39,9 @@ def test_with_a_known_price_no_more_is_spent_than_allowed(
     assert budget.reserved_pico_usd == 0
 
 
-def test_without_a_price_the_first_request_goes_alone() -> None:
-    budget = Budget(PICO, price_per_token_pico_usd=None)
+@pytest.mark.parametrize("price", [None, 10.0])
+def test_the_first_request_goes_alone_and_tells_the_price(price: float | None) -> None:
+    budget = Budget(PICO, price_per_token_pico_usd=price)
     assert budget.has_room_for(100)
     reserved = budget.reserve(100)
     assert not budget.has_room_for(100)

@@ -11,7 +11,13 @@ from embedpool_cli.embed.columns import ColumnType, Kind, column_type, kind_of
 from embedpool_cli.embed.typed_columns import Typing
 from embedpool_cli.embed.vector_rows import vector_type
 
-VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+)
 
 
 @pytest.mark.parametrize(
