@@ -4,11 +4,14 @@
 #   make run                        set up and serve on 127.0.0.1:4000
 #   make run ARGS="--port 4001"     … with flags of `embedpool serve`
 #   make test ARGS="-k lane"        … with flags of pytest
+#   make test JOBS=1                … one after the other
 #   make PYTHON=/path/to/python …   … with an interpreter of your own
 
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Tests mostly wait for processes, so there may be more of them at once than there are cores.
+JOBS ?= 3
 export VENV PYTHON
 
 .DEFAULT_GOAL := help
@@ -27,7 +30,7 @@ run: install ## Serve: api, worker and an embedded Valkey in one
 	@exec $(BIN)/embedpool serve $(ARGS)
 
 test: install-dev ## Run all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 ci: lint types imports deploy test ## Everything CI checks
 

@@ -89,10 +89,12 @@ def rows_with_wordllama(directory: Path, options: argparse.Namespace) -> None:
     source, out = directory / "rows.jsonl", directory / "out.parquet"
     write_rows(source, options.rows, options.words)
     arguments = [str(source), "-o", str(out), "--id", "id", "--local"]
+    seconds = 0.0
     for kill in range(options.kills):
         part = watched(
             arguments, directory / f"log-{kill}", kill_after_s=options.kill_after_s * (kill + 1)
         )
+        seconds += part.seconds
         print(f"killed -9 after {part.seconds:.1f} s", flush=True)
     last = watched(arguments, directory / "log")
     print(_memory(last))
@@ -105,8 +107,9 @@ def rows_with_wordllama(directory: Path, options: argparse.Namespace) -> None:
         row += len(ids)
     if row != options.rows:
         sys.exit(f"{options.rows:,} rows in, {row:,} out")
-    rate = options.rows / last.seconds
-    print(f"{row:,} rows, ids exact · {last.seconds:.1f} s (last start) · {rate:,.0f} rows/s")
+    seconds += last.seconds
+    rate = options.rows / seconds
+    print(f"{row:,} rows, ids exact · {seconds:.1f} s in all · {rate:,.0f} rows/s")
 
 
 def _memory(run: Watched) -> str:

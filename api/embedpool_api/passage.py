@@ -25,7 +25,7 @@ class Passage:
     request_id: str
     method: str
     route: str  # as the metrics name it
-    began_at: float  # on the loop's clock
+    began_at: float  # as `monotonic` says; the loop's clock only counts milliseconds
     status: int = 0  # 0: nothing was answered
     bytes_in: int = 0
     bytes_out: int = 0

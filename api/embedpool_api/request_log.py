@@ -110,7 +110,8 @@ def _fill_in(line: RequestLine, passage: Passage) -> None:
     if passage.replies and order is not None:
         line.tokens = sum(reply.tokens for reply in passage.replies)
         pico_usd = sum(map(charged_tokens, passage.replies)) * order.price_per_token_pico_usd
-        line.usd = pico_usd / PICO_PER_USD
+        if pico_usd:
+            line.usd = pico_usd / PICO_PER_USD
     _fill_in_call(line, passage)
 
 

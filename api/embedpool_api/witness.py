@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import monotonic
 
 from embedpool_api.metrics import ApiMetrics
 from embedpool_api.middleware import ClientDisconnected
@@ -28,7 +28,7 @@ class Witness:
     ) -> Passage:
         """Begin to watch a request."""
         route = route_of(path)
-        passage = Passage(request_id, method, route, asyncio.get_running_loop().time())
+        passage = Passage(request_id, method, route, monotonic())
         if self.traces is not None:
             passage.span = self.traces.begin(headers, method=method, route=route)
         if route == EMBEDDINGS:
@@ -37,7 +37,7 @@ class Witness:
 
     def ended(self, passage: Passage) -> None:
         """Tell of a request that is over."""
-        took_s = asyncio.get_running_loop().time() - passage.began_at
+        took_s = monotonic() - passage.began_at
         is_embedding = passage.route == EMBEDDINGS
         is_slow = is_embedding and took_s > self.slow_request_s
         if is_embedding:

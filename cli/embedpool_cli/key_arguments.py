@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
+
+from embedpool_cli.argument_types import amount, count, json_object, names, url
 
 DEFAULT_URL: Final = "http://127.0.0.1:4000"
 EPILOG: Final = """\
@@ -46,7 +46,7 @@ def _action(
     )
     action.add_argument(
         "--url",
-        type=_url,
+        type=url,
         # A default that is text goes through `type` as well.
         default=environ.get("EMBEDPOOL_URL") or DEFAULT_URL,
         help=f"where the pool is (EMBEDPOOL_URL, else {DEFAULT_URL})",
@@ -71,17 +71,17 @@ def _add_quiet(action: argparse.ArgumentParser) -> None:
 def _add_limits(create: argparse.ArgumentParser) -> None:
     flags: tuple[tuple[str, str, Any, str], ...] = (
         ("--alias", "NAME", str, "what to call it"),
-        ("--models", "A,B", _names, "the models it may use, also patterns with * (all)"),
+        ("--models", "A,B", names, "the models it may use, also patterns with * (all)"),
         ("--team", "ID", str, "the team it belongs to, whose limits bound it too"),
         ("--user", "ID", str, "the user it belongs to, whose limits bound it too"),
-        ("--rpm", "N", _count, "requests a minute"),
-        ("--tpm", "N", _count, "tokens a minute"),
-        ("--parallel", "N", _count, "requests at the same time"),
-        ("--budget", "USD", _amount, "dollars it may spend"),
+        ("--rpm", "N", count, "requests a minute"),
+        ("--tpm", "N", count, "tokens a minute"),
+        ("--parallel", "N", count, "requests at the same time"),
+        ("--budget", "USD", amount, "dollars it may spend"),
         ("--budget-duration", "TIME", str, "when that begins anew: 30d, 1mo … (never)"),
         ("--expires", "TIME", str, "how long it is good for: 30d, 12h … (for ever)"),
-        ("--tags", "A,B", _names, "under which its spend is counted as well"),
-        ("--metadata", "JSON", _object, "an object that is kept with it"),
+        ("--tags", "A,B", names, "under which its spend is counted as well"),
+        ("--metadata", "JSON", json_object, "an object that is kept with it"),
     )
     for flag, metavar, kind, text in flags:
         create.add_argument(flag, metavar=metavar, type=kind, help=text)
@@ -91,46 +91,3 @@ def _add_limits(create: argparse.ArgumentParser) -> None:
         choices=("interactive", "bulk"),
         help="how its requests wait unless they say so themselves (interactive)",
     )
-
-
-def _url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        is_url = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        is_url = False
-    if not is_url or not text.isascii() or " " in text:
-        raise argparse.ArgumentTypeError("should be an address like http://host:4000")
-    if "@" in text or "?" in text or "#" in text:
-        raise argparse.ArgumentTypeError("should be a bare address: no user, no ? and no #")
-    return text.rstrip("/")
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"should be a whole number, not {text!r}")
-    return int(text)
-
-
-def _amount(text: str) -> float:
-    try:
-        amount = float(text.removeprefix("$"))
-    except ValueError:
-        amount = -1.0
-    if not 0 <= amount < float("inf"):
-        raise argparse.ArgumentTypeError(f"should be an amount like 2.50, not {text!r}")
-    return amount
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError('should be a JSON object like {"project": "search"}')
-    return value

@@ -8,7 +8,6 @@ Exit codes: 0 ended as asked, 1 failed (`check` found the config unusable, the p
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -20,7 +19,6 @@ from embedpool_cli.arguments import parsed
 
 EXIT_REFUSED: Final = 2
 EXIT_INTERRUPTED: Final = 130
-LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +45,7 @@ def _serve(options: Namespace, environ: Mapping[str, str]) -> int:
     from embedpool_cli.plan import ServeOptions
     from embedpool_cli.serve import serve
 
+    _log_to_stderr(environ)
     return serve(
         ServeOptions(
             config_path=options.config,
@@ -150,9 +149,9 @@ def _end_when_asked() -> None:
 
 
 def _log_to_stderr(environ: Mapping[str, str]) -> None:
-    level = environ.get("EMBEDPOOL_LOG_LEVEL", "").upper()
-    known = level in logging.getLevelNamesMapping()
-    logging.basicConfig(level=level if known else logging.WARNING, format=LOG_FORMAT)
+    from embedpool_shared.telemetry.journal import keep_journal
+
+    keep_journal(environ)
 
 
 def _version() -> str:

@@ -15,6 +15,7 @@ from embedpool_cli.listening import base_url
 from embedpool_cli.supervisor import Say
 from embedpool_shared.config.environment import SECRET_NAME
 from embedpool_shared.config.settings import Config
+from embedpool_shared.telemetry.outlet import RUN_DIRECTORY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ class Plan:
     say: Say
     valkey: EmbeddedValkey | None = None
     kept_secret: SecretStr | None = None
+    run_directory: Path | None = None  # where the processes leave their numbers
     command: Command = embedpool_command
 
     def with_store(self, valkey: EmbeddedValkey) -> Plan:
@@ -64,6 +66,10 @@ class Plan:
         auth = self.config.auth.model_copy(update={"secret": kept})
         return replace(self, kept_secret=kept, config=self.config.model_copy(update={"auth": auth}))
 
+    def with_run_directory(self, directory: Path | None) -> Plan:
+        """Add where the processes leave their numbers, if anywhere."""
+        return replace(self, run_directory=directory)
+
     @property
     def url(self) -> str:
         """Where we are."""
@@ -72,7 +78,10 @@ class Plan:
     @property
     def child_environ(self) -> dict[str, str]:
         """What every child finds in its environment."""
-        own = {"EMBEDPOOL_DATA_DIR": str(self.options.data_directory)}
+        own = {
+            "EMBEDPOOL_DATA_DIR": str(self.options.data_directory),
+            RUN_DIRECTORY: str(self.run_directory or ""),
+        }
         if self.valkey:
             own["REDIS_URL"] = self.valkey.url
         if self.kept_secret:

@@ -21,6 +21,7 @@ from embedpool_cli.secret_file import kept_secret
 from embedpool_cli.stopping import StopSignals
 from embedpool_cli.supervisor import Say, Supervisor
 from embedpool_shared.config.exposure import refuse_exposure
+from embedpool_shared.telemetry.outlet import parenting
 from embedpool_worker.fleet.understanding import understood
 
 
@@ -37,8 +38,9 @@ def serve(options: ServeOptions, environ: Mapping[str, str], *, say: Say, announ
         say(f"{notice.kind}: {notice.path}: {notice.reason}")
     with listening_socket(options.host, options.port) as listener:
         plan = Plan(options=options, config=config, environ=environ, listener=listener, say=say)
-        with _with_store(plan) as stored:
-            return asyncio.run(run(with_secret(stored), announce=announce))
+        with _with_store(plan) as stored, parenting(stored.config) as directory:
+            complete = with_secret(stored).with_run_directory(directory)
+            return asyncio.run(run(complete, announce=announce))
 
 
 @contextmanager

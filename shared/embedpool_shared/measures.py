@@ -211,12 +211,17 @@ _WORKER: Final = (
     ),
     _histogram(Role.WORKER, "call_seconds", "One provider call.", PROVIDER, DEPLOYMENT),
     _gauge(Role.WORKER, "calls_in_flight", "Provider calls in flight.", PROVIDER),
-    _histogram(Role.WORKER, "call_items", "Items in a call.", MODEL, buckets=COUNT_EDGES),
     _histogram(
-        Role.WORKER, "call_requests", "Requests that shared a call.", MODEL, buckets=COUNT_EDGES
+        Role.WORKER, "call_items", "Different inputs in an answered call.",
+        MODEL, buckets=COUNT_EDGES,
     ),
     _histogram(
-        Role.WORKER, "call_fill_ratio", "Items in a call, of those its caps allow.",
+        Role.WORKER, "call_requests", "Requests that shared an answered call.",
+        MODEL, buckets=COUNT_EDGES,
+    ),
+    _histogram(
+        Role.WORKER, "call_fill_ratio",
+        "How full an answered call was, by its inputs or its tokens, whichever is fuller.",
         MODEL, buckets=RATIO_EDGES,
     ),
     _counter(
@@ -225,7 +230,8 @@ _WORKER: Final = (
     ),
     _histogram(
         Role.WORKER, "batch_wait_seconds",
-        "From a worker's lease of a request to the beginning of its provider call.", MODEL, CLASS,
+        "From a worker's lease of the oldest request in a call to the beginning of the call.",
+        MODEL, CLASS,
     ),
     _gauge(Role.WORKER, "worker_waiting_items", "Items leased and not yet sent.", MODEL, CLASS),
     _counter(

@@ -1,4 +1,4 @@
-"""The vector cache of a whole pool: what hits cost and say, what may be stored, and under what name."""
+"""The vector cache of a whole pool: what hits cost and say, what is stored, under what name."""
 
 from __future__ import annotations
 
@@ -172,8 +172,8 @@ async def test_the_same_text_under_way_is_waited_for_and_not_sent_again(
 ) -> None:
     fake.behave(Behaviour(latency_s=0.3))
 
-    answers = await all_at_once(pool.url, [asked("other", "everybody asks this")] * 32,
-                                bearer(MASTER))  # fmt: skip
+    text = "everybody asks this"
+    answers = await all_at_once(pool.url, [asked("other", text)] * 32, bearer(MASTER))
 
-    assert [answer.vectors for answer in answers] == [right(["everybody asks this"], dims=DIMS)] * 32
+    assert [answer.vectors for answer in answers] == [right([text], dims=DIMS)] * 32
     assert fake.totals.items == 1

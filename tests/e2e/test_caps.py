@@ -1,4 +1,4 @@
-"""A caller's list may be longer than any call: split, re-joined, and what was refused remembered."""
+"""A list may be longer than any call: it is split, and what was refused is remembered."""
 
 from __future__ import annotations
 
@@ -182,8 +182,10 @@ def test_a_sum_of_tokens_the_provider_names_is_respected(
 
     assert fake.totals.by_status[400] == refused
     wait_until(
-        lambda: info_of(pool, plain_client, "learns-tokens")["learned_caps"]
-        == {"max_tokens_per_call": 120},
+        lambda: (
+            info_of(pool, plain_client, "learns-tokens")["learned_caps"]
+            == {"max_tokens_per_call": 120}
+        ),
         patience_s=5,
         what="the cap in /model/info",
     )

@@ -1,4 +1,4 @@
-"""One input that a provider cannot bear, in a crowd of good ones: only its own caller hears of it."""
+"""One input a provider cannot bear, among many good ones: only its own caller hears of it."""
 
 from __future__ import annotations
 

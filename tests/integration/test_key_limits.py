@@ -269,6 +269,25 @@ def test_when_the_provider_says_that_fewer_remain_it_is_believed_until_its_reset
     assert key.lease().requests
 
 
+def test_what_is_handed_back_is_no_room_where_the_provider_says_that_nothing_remains(
+    client: redis.Redis,
+) -> None:
+    key = KeyAtWill(client, rpm=600, tpm=100_000)
+    leased = key.lease(tokens=100)
+    assert leased.requests == 4
+
+    key.lease(
+        calls=0,
+        said=(30, 0, 5_000, 2_000, 0, 5_000),
+        returns=[(leased.grain, 3, leased.tokens - 100)],
+    )
+
+    refused = key.lease(tokens=100)
+    assert (refused.requests, refused.wait_ms) == (0, 5_000)
+    key.now_ms += 5_000
+    assert key.lease(tokens=100).requests
+
+
 # Everybody's health
 
 

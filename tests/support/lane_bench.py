@@ -19,6 +19,7 @@ from embedpool_worker.held import HeldJob, HeldPack
 from embedpool_worker.lane import Lane, LaneBounds
 from embedpool_worker.permits import Permits
 from embedpool_worker.providers.port import ProviderAnswer, ProviderCall
+from embedpool_worker.witness import LaneWitness
 
 LINGER_S: Final = 0.010
 BULK_LINGER_S: Final = 0.025
@@ -186,6 +187,7 @@ async def bench(
     max_waiting_items: int = 10_000,
     deployments_of: Callable[[HeldJob], Sequence[Deployment]] | None = None,
     count_in: Callable[..., Any] = _count_in,
+    witness: LaneWitness | None = None,
 ) -> AsyncIterator[Bench]:
     """Put a lane on the bench; leaving waits until it has nothing more to do."""
     places = deployments or (deployment(),)
@@ -193,7 +195,8 @@ async def bench(
     committer: Any = FakeCommitter()
     marks: Any = FakeMarks()
     there = provider or FakeProvider()
-    dispatcher = Dispatcher(Calls(permits, lambda _: there, count_in=count_in), committer)
+    calls = Calls(permits, lambda _: there, count_in=count_in, witness=witness)
+    dispatcher = Dispatcher(calls, committer)
     async with asyncio.TaskGroup() as tasks:
         lane = Lane(
             deployments_of=deployments_of or (lambda _: places),

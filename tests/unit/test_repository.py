@@ -122,11 +122,11 @@ def test_no_two_locks_disagree_about_a_version(lock: str) -> None:
 @pytest.mark.parametrize(
     ("root", "extras"),
     [
-        ("shared", ()),
+        ("shared", ("otel",)),
         ("api", ("api",)),
         ("worker", ("worker", "local")),
-        ("cli", ("api", "worker", "embedded")),
-        ("tests", ("api", "worker", "local", "embedded", "dev")),
+        ("cli", ("api", "worker", "embedded", "bulk")),
+        ("tests", ("api", "worker", "local", "embedded", "bulk", "otel", "dev")),
     ],
 )
 def test_a_source_root_imports_only_what_its_extra_declares(

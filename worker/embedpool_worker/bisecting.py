@@ -1,8 +1,8 @@
-"""The search for what a provider refuses: a call, its halves, theirs, until an input stands alone.
+"""The search for what a provider refuses, by halves, until an input stands alone. Pure.
 
 One bad input among n costs 2·⌈log2 n⌉ calls after the first. What the search finds out about the
 provider's caps is told apart from what is wrong with an input: a call that held an input which is
-refused even alone says nothing of caps. Pure.
+refused even alone says nothing of caps.
 """
 
 from __future__ import annotations

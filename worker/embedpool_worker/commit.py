@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from random import random
+from time import monotonic
 from typing import Any
 
 from embedpool_shared.backoff import pause_s
@@ -127,11 +128,10 @@ class Committer:
         for part in parts:
             keys += part.keys(self._names)
             arguments += part.arguments()
-        now = asyncio.get_running_loop().time
-        began_at = now()
+        began_at = monotonic()
         time_us, *results = await self._until_redis_answers(keys, arguments)
-        self._metrics.commit_s.note(now() - began_at)
-        self._clock.learn(time_us, now=now())
+        self._metrics.commit_s.note(monotonic() - began_at)
+        self._clock.learn(time_us, now=asyncio.get_running_loop().time())
         self._on_recorded()
         again = []
         for part, (state, *left_out) in zip(parts, results, strict=True):

@@ -97,6 +97,11 @@ class Headroom:
         self.full_until_at = now + wait_s
         self.ask_again_at = now + min(wait_s, ASK_AGAIN_S)
 
+    def hand_back_all(self) -> None:
+        """Use none of the leases any more: the provider says that there is nothing left."""
+        self.returns += [Return(one.grain, one.requests, one.tokens) for one in self.leases]
+        self.leases = []
+
     def settle(self, share: Share, tokens: int) -> None:
         """Count so many tokens for a call instead of what was taken for it."""
         if self.tpm is not None and tokens != share.tokens:

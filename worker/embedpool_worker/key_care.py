@@ -110,6 +110,8 @@ class KeyCare:
     def _quote(self, health: KeyHealth, headers: Mapping[str, str]) -> Said | None:
         said = said_limits(headers) if headers else None
         if said and health.headroom and self._permits.shared:
+            if said.rest_s:
+                health.headroom.hand_back_all()
             self._permits.shared.quote(health, said)
         return said
 

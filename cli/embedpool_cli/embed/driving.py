@@ -80,11 +80,14 @@ async def _drive(how: Drive, source: Source, store: Store, errors: TextIO) -> No
 
 
 def _budget(how: Drive, store: Store) -> Budget:
+    before, price = store.progress, how.facts.price_per_token_pico_usd
+    if price is None and before.tokens:
+        price = before.spent_pico_usd / before.tokens
     return Budget(
         most_pico_usd=None if how.max_usd is None else round(how.max_usd * PICO),
-        price_per_token_pico_usd=how.facts.price_per_token_pico_usd,
-        spent_pico_usd=store.progress.spent_pico_usd,
-        tokens=store.progress.tokens,
+        price_per_token_pico_usd=price,
+        spent_pico_usd=before.spent_pico_usd,
+        tokens=before.tokens,
     )
 
 

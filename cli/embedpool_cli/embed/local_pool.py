@@ -25,6 +25,8 @@ STOP_PATIENCE_S: Final = 15.0
 LOG: Final = "serve.log"
 FOREIGN: Final = ("REDIS_URL", "EMBEDPOOL_HOST", "EMBEDPOOL_PORT", "EMBEDPOOL_DATA_DIR")
 FOREIGN_START: Final = "EMBEDPOOL_REDIS_"
+QUIET: Final = {"EMBEDPOOL_LOG_LEVEL": "WARNING"}
+"""Unless asked for: the log is read only where something went wrong."""
 NO_METRICS: Final = {"EMBEDPOOL_METRICS_API_PORT": "0", "EMBEDPOOL_METRICS_WORKER_PORT": "0"}
 
 
@@ -50,7 +52,8 @@ def _started(
     flags = ["--host", "127.0.0.1", "--port", "0", "--data-dir", str(folder)]
     if config is not None:
         flags += ["--config", config]
-    own = {name: value for name, value in environ.items() if not _is_foreign(name)} | NO_METRICS
+    ours = {name: value for name, value in environ.items() if not _is_foreign(name)}
+    own = QUIET | ours | NO_METRICS
     serve = subprocess.Popen(  # noqa: S603 (the command is our own)
         child_command("embedpool", "serve", *flags),
         stdin=subprocess.DEVNULL,

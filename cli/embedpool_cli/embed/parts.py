@@ -49,5 +49,6 @@ def batches(folder: Path, number: int) -> Iterator[Any]:
     """Read a part back, batch by batch."""
     path = part_path(folder, number)
     if path.exists() and path.stat().st_size:
-        with pa.memory_map(str(path)) as file:
+        # Read, not mapped: mapped pages would count as our memory, as much as the disk holds.
+        with pa.OSFile(str(path)) as file:
             yield from pa.ipc.open_stream(file)

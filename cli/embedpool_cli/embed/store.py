@@ -92,9 +92,6 @@ class _Files:
         self._output = output
         self._part = PartFile(folder, now.part, now.part_bytes)
         self._rejects = AppendFile(folder / REJECTS, now.rejects_bytes)
-        for path in folder.glob("part-*.arrow"):
-            if int(path.stem.removeprefix("part-")) > now.part:
-                path.unlink()
         sync_folder(folder)
 
     def add(self, done: Sequence[Done], now: Progress, rows_before: int) -> Progress:

@@ -121,21 +121,29 @@ local function limit_of(which, name)
     cost = window / limit, pace = pace, held = held, held_until = held_until}
 end
 
--- How long until the oldest entries have left the minute that `needed` has no room for now.
+-- How long until the oldest entries have left the minute that `needed` has no room for now, or
+-- until the provider holds nothing back any more, whatever makes room first.
 local function room_in(bound, needed)
-  local missing = needed - bound.room
+  local missing, held, held_for = needed - bound.room, bound.held, bound.held_until - now
   if missing <= 0 then
     return 0
   end
   for first = known.oldest or 1, known.newest or 0, 32 do
     for _, entry in ipairs(leased_in(first, math.min(first + 31, known.newest))) do
+      local left_in = (entry[1] + 1) * grain + window - now
+      if held > 0 and held_for <= left_in then
+        missing, held = missing - held, 0
+        if missing <= 0 then
+          return math.max(1, held_for)
+        end
+      end
       missing = missing - entry[1 + bound.which]
       if missing <= 0 then
-        return math.max(1, (entry[1] + 1) * grain + window - now)
+        return math.max(1, left_in)
       end
     end
   end
-  return math.max(1, bound.held_until - now)
+  return math.max(1, held_for)
 end
 
 local function wait_for(bound, needed)
@@ -153,6 +161,10 @@ local function take_back(bounds)
     end
     for _, bound in ipairs(bounds) do
       if bound then
+        if bound.held > 0 then -- the provider never counted it either: it makes no room there
+          bound.held = math.max(0, bound.held + given[bound.which])
+          put('held_' .. bound.name, bound.held)
+        end
         bound.pace = bound.pace - given[bound.which] * bound.cost
         bound.room = bound.limit - (known['used_' .. bound.name] or 0) - bound.held
         put('pace_' .. bound.name, bound.pace)

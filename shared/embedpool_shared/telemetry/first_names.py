@@ -17,6 +17,7 @@ class FirstNames:
         self._path = path
         self._most = most
         self._rest = rest
+        self._listed: frozenset[str] = frozenset()
         self._known: dict[str, str] = {}
 
     def of(self, name: str) -> str:
@@ -24,14 +25,13 @@ class FirstNames:
         known = self._known.get(name)
         if known is not None:
             return known
-        if len(self._known) >= self._most:
-            return self._rest
         own = _one_line(name)
-        listed = self._agreed(own)
-        self._known |= {each: each for each in listed}
-        if own in listed:
-            self._known[name] = own
-        return self._known.get(name, self._rest)
+        if own not in self._listed and len(self._listed) < self._most:
+            self._listed |= frozenset(self._agreed(own))
+        if own not in self._listed:
+            return self._rest
+        self._known[name] = own
+        return own
 
     def _agreed(self, own: str) -> list[str]:
         """Add a name to the list if there is room, and read all of it."""

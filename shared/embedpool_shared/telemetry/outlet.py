@@ -18,6 +18,7 @@ from embedpool_shared.telemetry.exporter import exported
 from embedpool_shared.telemetry.meters import Meters
 from embedpool_shared.telemetry.prometheus import SeriesFiles
 from embedpool_shared.telemetry.run_directory import (
+    Slot,
     new_run_directory,
     role_directory,
     take_slot,
@@ -36,12 +37,11 @@ class Outlet:
         """Carry `meters` to the directory of its role; nowhere without one."""
         self.directory = directory
         self._meters = meters
-        self._slot = None if directory is None else take_slot(directory)
-        self._files = (
-            None
-            if directory is None or self._slot is None
-            else SeriesFiles(directory, self._slot.number)
-        )
+        self._slot: Slot | None = None
+        self._files: SeriesFiles | None = None
+        if directory is not None:
+            self._slot = take_slot(directory)
+            self._files = SeriesFiles(directory, self._slot.number)
 
     def carry_out(self) -> None:
         """Show what has changed."""
@@ -54,6 +54,7 @@ class Outlet:
         if self._files and self._slot:
             self._files.close()
             self._slot.leave()
+        self._files = self._slot = None
 
 
 @contextmanager

@@ -66,8 +66,10 @@ def new_run_directory() -> Iterator[Path]:
         with suppress(OSError):
             if left.stat().st_uid == os.getuid() and not _is_locked(left / OWNER):
                 shutil.rmtree(left, ignore_errors=True)
-    base = Path(tempfile.mkdtemp(prefix=START))
-    owner = _locked(base / OWNER, os.O_RDWR | os.O_CREAT)
+    # Under another name until it is locked: nobody takes it for one that was left.
+    new = Path(tempfile.mkdtemp(prefix="embedpool-new-"))
+    owner = _locked(new / OWNER, os.O_RDWR | os.O_CREAT)
+    base = new.rename(new.with_name(new.name.replace("embedpool-new-", START)))
     try:
         yield base
     finally:

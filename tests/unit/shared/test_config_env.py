@@ -41,6 +41,7 @@ def test_the_environment_reaches_every_setting(setting: Setting) -> None:
         "cache.ttl_s": "4",
         "files.url": "s3://b",
         "metrics.host": "127.0.0.2",
+        "metrics.slow_request_s": "4",
     }
     default = setting.field.get_default()
     plain = "true" if isinstance(default, bool) else "12" if isinstance(default, int) else None

@@ -131,7 +131,9 @@ def test_a_record_of_an_older_version_is_read_with_defaults() -> None:
 
 def test_the_tail_a_newer_process_added_is_ignored() -> None:
     merge = ["m", None, "", "", "", "new"]
-    blob = blob_of("api", [merge], [[3, 0, ["x"], 500, 1, 0, "", 0, None, b"", 3, "new", 7]], "new")
+    blob = blob_of(
+        "api", [merge], [[3, 0, ["x"], 500, 1, 0, "", 0, None, b"", 3, "", "new", 7]], "new"
+    )
 
     assert pack_from(blob) == Pack("api", [MergeKey("m")], [Job(3, 0, ["x"], 500, 1)])
 

@@ -21,7 +21,7 @@ from embedpool_shared.errors import (
 )
 from embedpool_shared.jobs import LaneClass
 from embedpool_worker.deployments import Deployment, ProviderKey
-from embedpool_worker.headroom import Lease
+from embedpool_worker.headroom import Lease, Return
 from embedpool_worker.key_care import KeyCare
 from embedpool_worker.keyring import KeyHealth
 from embedpool_worker.permits import Permit, Permits
@@ -232,6 +232,20 @@ def test_what_the_provider_says_of_a_limited_keys_limits_is_passed_on() -> None:
         ward.care.failed(ward.permit, refusal)
 
         assert [said.requests.remaining for said in ward.shared.quoted] == [0, 0]
+
+    with_key(test, deployment("k", rpm=60))
+
+
+def test_no_lease_is_used_once_the_provider_says_that_nothing_remains() -> None:
+    def test(ward: Ward) -> None:
+        headroom = ward.key.headroom
+        assert headroom is not None
+        headroom.lease(Lease(7, 3, 20, 1e9))
+
+        ward.care.answered(ward.permit, answer(headers=USED_UP), None, 0.1)
+
+        assert headroom.leases == []
+        assert headroom.handed_back()[-1] == Return(7, 3, 20)
 
     with_key(test, deployment("k", rpm=60))
 

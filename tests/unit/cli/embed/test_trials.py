@@ -20,9 +20,8 @@ def test_a_pool_that_cannot_now_is_waited_for_for_ever() -> None:
 
 
 def test_while_nobody_is_answered_no_text_is_to_blame() -> None:
-    trial = Trial(1)
-
-    assert {step(trial, Verdict.DOUBT) for _ in range(100)} == {Step.PAUSE}
+    for trial in (Trial(1), Trial(8)):
+        assert {step(trial, Verdict.DOUBT) for _ in range(100)} == {Step.PAUSE}
 
 
 def test_a_request_that_fails_while_others_fare_well_is_taken_apart() -> None:
