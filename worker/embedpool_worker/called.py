@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 from embedpool_shared.errors import (
@@ -37,6 +36,9 @@ OUTCOME_OF: Final[dict[type[ProviderError], str]] = {
 OWN_KEY: Final = "own"
 """What a caller's own provider key is called; it has no id of ours."""
 
+MAX_LOOKED_AT: Final = 256
+"""Items looked at for whose they are; a call may have thousands."""
+
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Called:
@@ -67,6 +69,21 @@ class Called:
         return own.removesuffix(":own") if self.deployment.is_callers_own else own
 
     def jobs(self, *, most: int) -> list[HeldJob]:
+        """List the first jobs it is made for, as far as its first items tell."""
+        return list(dict.fromkeys([item.job for item in self.items[:MAX_LOOKED_AT]]))[:most]
+
+
+def outcome(self) -> str:
+        """How it ended, as the metrics say it."""
+        return OK if self.is_answered else CUT_OFF if self.error is None else outcome(self.error)
+
+    @property
+    def deployment_id(self) -> str:
+        """The deployment in the configuration that was called, also with a caller's own key."""
+        own = self.deployment.id
+        return own.removesuffix(":own") if self.deployment.is_callers_own else own
+
+    def jobs(self, *, most: int) -> list[HeldJob]:
         """List the first jobs it is made for."""
         return list(islice(_distinct_jobs(self.items), most))
 
@@ -76,11 +93,3 @@ def outcome(error: ProviderError) -> str:
     if isinstance(error, ProviderUnavailable) and error.code == "timeout":
         return "timeout"
     return next((OUTCOME_OF[cls] for cls in type(error).__mro__ if cls in OUTCOME_OF), "wrong")
-
-
-def _distinct_jobs(items: Sequence[Item]) -> Iterator[HeldJob]:
-    seen: set[int] = set()
-    for item in items:
-        if id(item.job) not in seen:
-            seen.add(id(item.job))
-            yield item.job

@@ -72,8 +72,7 @@ def line_of(progress: Progress) -> bytes:
     """Write `progress` as a line that shows when it is damaged."""
     fields: dict[str, Any] = asdict(progress)
     fields["kinds"] = [kind.value for kind in progress.kinds]
-    text = orjson.dumps(fields)
-    return b"%08x %b\n" % (crc32(text), text)
+    return _checked(orjson.dumps(fields))
 
 
 def last_progress(journal: bytes) -> tuple[Progress, int]:
@@ -105,9 +104,13 @@ def sync_folder(path: Path) -> None:
         os.close(fd)
 
 
+def _checked(text: bytes) -> bytes:
+    return b"%08x %b\n" % (crc32(text), text)
+
+
 def _progress(line: bytes) -> Progress | None:
-    check, text = line[:CHECK_LETTERS], line[CHECK_LETTERS + 1 : -1]
-    if not line.endswith(b"\n") or b"%08x" % crc32(text) != check:
+    text = line[CHECK_LETTERS + 1 : -1]
+    if line != _checked(text):
         return None
     fields = orjson.loads(text)
     fields["kinds"] = tuple(map(Kind, fields["kinds"]))
