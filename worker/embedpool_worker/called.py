@@ -73,21 +73,6 @@ class Called:
         return list(dict.fromkeys([item.job for item in self.items[:MAX_LOOKED_AT]]))[:most]
 
 
-def outcome(self) -> str:
-        """How it ended, as the metrics say it."""
-        return OK if self.is_answered else CUT_OFF if self.error is None else outcome(self.error)
-
-    @property
-    def deployment_id(self) -> str:
-        """The deployment in the configuration that was called, also with a caller's own key."""
-        own = self.deployment.id
-        return own.removesuffix(":own") if self.deployment.is_callers_own else own
-
-    def jobs(self, *, most: int) -> list[HeldJob]:
-        """List the first jobs it is made for."""
-        return list(islice(_distinct_jobs(self.items), most))
-
-
 def outcome(error: ProviderError) -> str:
     """Name how a call ended that raised `error`."""
     if isinstance(error, ProviderUnavailable) and error.code == "timeout":
