@@ -15,7 +15,7 @@ JOBS ?= 3
 export VENV PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test ci lint fmt types imports deploy bench dashboards lock clean
+.PHONY: help install install-dev run test test-long ci lint fmt types imports deploy bench dashboards lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 — \2/p' Makefile
@@ -29,8 +29,11 @@ install-dev: ## The same, with the tools to develop it
 run: install ## Serve: api, worker and an embedded Valkey in one
 	@exec $(BIN)/embedpool serve $(ARGS)
 
-test: install-dev ## Run all tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+test: install-dev ## Run the tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not long" $(ARGS)
+
+test-long: install-dev ## Run the tests that take minutes or the whole machine
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 ci: lint types imports deploy test ## Everything CI checks
 

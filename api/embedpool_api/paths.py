@@ -10,6 +10,7 @@ NAMING: Final = ("/engines/", "/openai/deployments/")
 MODEL: Final = "embedpool.model"
 """Key of the scope: the model named by the path, or None."""
 EMBEDDINGS: Final = "embeddings"
+OPS: Final = "ops"
 OTHER: Final = "other"
 """Names of routes in the metrics, beside those of `_ROUTE_OF`."""
 _ROUTE_OF: Final = {
@@ -22,13 +23,13 @@ _ROUTE_OF: Final = {
     "global": "spend",
     "files": "files",
     "batches": "batches",
-    "healthz": "ops",
-    "health": "ops",
-    "readyz": "ops",
-    "metrics": "ops",
-    "pool": "ops",
-    "": "ops",
-    "openapi.json": "ops",
+    "healthz": OPS,
+    "health": OPS,
+    "readyz": OPS,
+    "metrics": OPS,
+    "pool": OPS,
+    "": OPS,
+    "openapi.json": OPS,
 }
 _FIXED: Final = frozenset(FIXED)
 _END: Final = "/embeddings"

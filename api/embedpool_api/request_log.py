@@ -14,6 +14,7 @@ import msgspec
 from embedpool_api.errors import row_of
 from embedpool_api.metrics import CLASS_OF
 from embedpool_api.passage import Passage
+from embedpool_api.paths import OPS
 from embedpool_api.response import charged_tokens
 from embedpool_shared.accounts import PICO_PER_USD
 from embedpool_shared.errors import EmbedPoolError
@@ -65,7 +66,7 @@ class RequestLog:
     def ended(self, passage: Passage, took_s: float, *, is_slow: bool) -> None:
         """Write a request that is over, where its level is wanted."""
         status = passage.status or HUNG_UP
-        level = _level(status, is_slow=is_slow)
+        level = _level(passage.route, status, is_slow=is_slow)
         if level < self._journal.level:
             return
         line = RequestLine(
@@ -84,9 +85,11 @@ class RequestLog:
         self._journal.say(level, line)
 
 
-def _level(status: int, *, is_slow: bool) -> int:
+def _level(route: str, status: int, *, is_slow: bool) -> int:
     if status == 500:
         return logging.ERROR
+    if route == OPS:  # probes and pages that look again every second
+        return logging.DEBUG
     return logging.WARNING if is_slow or status > 500 else logging.INFO
 
 

@@ -19,6 +19,8 @@ from support.fake_provider import FakeProvider
 from support.faults import Behaviour
 from support.processes import wait_until
 
+pytestmark = pytest.mark.long
+
 DIMS: Final = 24
 TTL_S: Final = 60
 PRICE: Final = 0.001

@@ -23,6 +23,8 @@ from support.faults import Behaviour
 from support.processes import ROOT, Program, embedpool_command, wait_until
 from support.vectors import vector_of
 
+pytestmark = pytest.mark.long
+
 ROWS: Final = 20_000
 DIMS: Final = 32
 MODEL: Final = "small"

@@ -21,6 +21,8 @@ from support.fake_provider import FakeProvider
 from support.faults import Behaviour, Ending
 from support.processes import wait_until
 
+pytestmark = pytest.mark.long
+
 DIMS: Final = 24
 CROWD: Final = 16
 TIMEOUT_S: Final = 0.5

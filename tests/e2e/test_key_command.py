@@ -18,6 +18,8 @@ from e2e.pools import Pool, serving
 from support.fake_provider import FakeProvider
 from support.processes import ROOT, embedpool_command, wait_until
 
+pytestmark = pytest.mark.long
+
 MASTER: Final = "sk-a-long-and-random-master-key"
 TAKES_EFFECT_WITHIN_S: Final = 3.0
 

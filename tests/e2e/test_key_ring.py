@@ -25,6 +25,8 @@ from support.fake_provider import FakeProvider
 from support.faults import Behaviour
 from support.processes import wait_until
 
+pytestmark = pytest.mark.long
+
 RPM: Final = 60
 WORKERS: Final = 4
 CROWD: Final = 64

@@ -24,6 +24,8 @@ from embedpool_shared import tokens
 from support.fake_provider import FakeProvider
 from support.faults import Behaviour
 
+pytestmark = pytest.mark.long
+
 API_PROCESSES: Final = 3
 CROWD: Final = 500
 ROOM: Final = 100

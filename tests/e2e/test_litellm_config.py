@@ -13,6 +13,8 @@ from e2e.pools import Pool, serving
 from support.fake_provider import FakeProvider
 from support.processes import ROOT
 
+pytestmark = pytest.mark.long
+
 MASTER: Final = "sk-a-long-and-random-master-key"
 FILE: Final = ROOT / "tests" / "support" / "litellm_configs" / "company.yaml"
 SMALL: Final = "text-embedding-3-small"

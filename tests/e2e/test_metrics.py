@@ -24,6 +24,8 @@ from support.fake_provider import FakeProvider
 from support.ports import free_port
 from support.processes import wait_until
 
+pytestmark = pytest.mark.long
+
 CANARY: Final = "canary-text-of-a-caller"
 KEYS: Final = ("sk-the-first-key-of-this-test-1234", "sk-the-second-key-of-this-test-5678")
 TOKEN: Final = "a-token-for-scraping"
@@ -77,12 +79,15 @@ def fake() -> Iterator[FakeProvider]:
 @pytest.fixture(scope="module")
 def scraped(fake: FakeProvider) -> Iterator[Scraped]:
     ports = {Role.API: free_port(), Role.WORKER: free_port()}
-    metrics = {"api_port": ports[Role.API], "worker_port": ports[Role.WORKER], "token": TOKEN}
     limited = short_entry("small", fake, *KEYS)
     limited["litellm_params"] |= {"rpm": 60_000}
-    config = guarded(fake, limited, metrics=metrics)
+    config = guarded(fake, limited, metrics={"token": TOKEN})
     flags = ("--api-processes", "2", "--workers", "2")
-    env = {"EMBEDPOOL_LOG_LEVEL": "DEBUG"}
+    env = {
+        "EMBEDPOOL_LOG_LEVEL": "DEBUG",
+        "EMBEDPOOL_METRICS_API_PORT": str(ports[Role.API]),
+        "EMBEDPOOL_METRICS_WORKER_PORT": str(ports[Role.WORKER]),
+    }
     with serving(*flags, config=config, env=env) as pool:
         yield Scraped(pool, ports)
 

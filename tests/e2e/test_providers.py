@@ -21,6 +21,8 @@ from support.foreign_formats import ACCESS_TOKEN, DIMS, ForeignProvider
 from support.tls import make_tls_files
 from support.vectors import vector_of
 
+pytestmark = pytest.mark.long
+
 TEXTS: Final = ["alpha", "beta", "gamma"]
 IDS: Final = [[15339, 1917], [1318]]
 SAGEMAKER: Final = Case(name="sagemaker", model="sagemaker/endpoint", config=AWS, calls=1, path="")

@@ -31,6 +31,8 @@ from support.fake_provider import FakeProvider
 from support.faults import Behaviour
 from support.vectors import Input
 
+pytestmark = pytest.mark.long
+
 REQUESTS: Final = 10_000
 CONNECTIONS: Final = 64
 PICO: Final = 10**12

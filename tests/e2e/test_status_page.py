@@ -33,6 +33,8 @@ from support.faults import Behaviour
 from support.processes import wait_until
 from unit.api.usage_records import record
 
+pytestmark = pytest.mark.long
+
 MARKUP: Final = "<img src=x onerror=window.pwned=1><script>window.pwned=1</script>"
 """A name, as somebody might choose it who wants to run something in an operator's browser."""
 KEYS: Final = ("sk-the-first-key-of-this-test-1234", "sk-the-second-key-of-this-test-5678")

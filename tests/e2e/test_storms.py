@@ -21,6 +21,8 @@ from e2e.pools import Pool, serving
 from support.fake_provider import FakeProvider
 from support.faults import Behaviour
 
+pytestmark = pytest.mark.long
+
 STORM_S: Final = float(os.environ.get("EMBEDPOOL_TEST_STORM_S", "3"))
 CROWD: Final = 16
 SHARE: Final = 0.2

@@ -12,6 +12,8 @@ from e2e.pools import serving, short_directory, written
 from support.fake_provider import FakeProvider
 from support.processes import embedpool
 
+pytestmark = pytest.mark.long
+
 USUAL, ODD = 24, 48
 CROWD: Final = 32
 REFUSED: Final = 2

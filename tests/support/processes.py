@@ -177,6 +177,9 @@ class Program:
         return [line for line in complete.splitlines() if part in line]
 
 
+NO_METRICS: Final = {"EMBEDPOOL_METRICS_API_PORT": "0", "EMBEDPOOL_METRICS_WORKER_PORT": "0"}
+
+
 def embedpool_command() -> list[str]:
     """Find the console script beside this interpreter; without an install, run the package."""
     script = Path(sys.executable).with_name("embedpool")
@@ -184,10 +187,10 @@ def embedpool_command() -> list[str]:
 
 
 def embedpool(*arguments: str, log: Path, env: Mapping[str, str] | None = None) -> Program:
-    """Start `embedpool …`; its output goes to `log`."""
+    """Start `embedpool …`; its output goes to `log`. No metrics are served unless asked for."""
     roots = os.pathsep.join(str(ROOT / name) for name in ("api", "worker", "shared", "cli"))
     return Program(
         [*embedpool_command(), *arguments],
         log=log,
-        env={"PYTHONPATH": roots, "PYTHONUNBUFFERED": "1", **(env or {})},
+        env={"PYTHONPATH": roots, "PYTHONUNBUFFERED": "1", **NO_METRICS, **(env or {})},
     )

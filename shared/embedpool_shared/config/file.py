@@ -42,7 +42,7 @@ from embedpool_shared.config.yaml_file import read_yaml
 from embedpool_shared.errors import ConfigInvalid
 
 NOT_YET: Final = "has no effect in this version"
-SECTIONS_TO_COME: Final = frozenset({"files", "metrics"})
+SECTIONS_TO_COME: Final = frozenset({"files"})
 """Checked already, so that a file can be prepared; without effect in this version."""
 LITELLM_SECTIONS: Final = frozenset(
     {

@@ -7,8 +7,8 @@ adding to one. Somebody else carries them out of the process, now and then and w
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, TypeVar
 
 from embedpool_shared.measures import Kind, Measure, measure
 
@@ -63,18 +63,21 @@ class Spread:
 
 
 Instrument = Count | Level | Spread
+Made = tuple[Measure, tuple[str, ...], Instrument]
+"""An instrument with its metric and its labels' values."""
 T = TypeVar("T", Count, Level, Spread)
 
 
 class Family(Generic[T]):
     """The instruments of one metric, by the values of its labels."""
 
-    __slots__ = ("_make", "measure", "members")
+    __slots__ = ("_made", "_make", "measure", "members")
 
-    def __init__(self, measured: Measure, make: Callable[[], T]) -> None:
-        """Begin with none; `make` makes one."""
+    def __init__(self, measured: Measure, make: Callable[[], T], made: list[Made]) -> None:
+        """Begin with none; `make` makes one, and `made` lists it."""
         self.measure = measured
         self.members: dict[tuple[str, ...], T] = {}
+        self._made = made
         self._make: Callable[[], T] = make
 
     def of(self, *labels: str) -> T:
@@ -84,6 +87,7 @@ class Family(Generic[T]):
             if len(labels) != len(self.measure.labels):
                 raise ValueError(f"{self.measure.name} has labels {self.measure.label_names}")
             member = self.members[labels] = self._make()
+            self._made.append((self.measure, labels, member))
         return member
 
 
@@ -92,37 +96,28 @@ class Meters:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._families: dict[str, Family[Count] | Family[Level] | Family[Spread]] = {}
+        self.made: list[Made] = []
+        """Every instrument there is, in the order in which they were made."""
+        self._names: set[str] = set()
 
     def counts(self, name: str) -> Family[Count]:
         """Make the instruments of a counter."""
-        return self._added(Family(_of_kind(name, Kind.COUNTER), Count))
+        return Family(self._new(name, Kind.COUNTER), Count, self.made)
 
     def levels(self, name: str) -> Family[Level]:
         """Make the instruments of a gauge."""
-        return self._added(Family(_of_kind(name, Kind.GAUGE), Level))
+        return Family(self._new(name, Kind.GAUGE), Level, self.made)
 
     def spreads(self, name: str) -> Family[Spread]:
         """Make the instruments of a histogram."""
-        measured = _of_kind(name, Kind.HISTOGRAM)
-        return self._added(Family(measured, lambda: Spread(measured.buckets)))
+        measured = self._new(name, Kind.HISTOGRAM)
+        return Family(measured, lambda: Spread(measured.buckets), self.made)
 
-    def all(self) -> Iterator[tuple[Measure, tuple[str, ...], Instrument]]:
-        """List every instrument there is, with its metric and its labels' values."""
-        for family in self._families.values():
-            members: dict[tuple[str, ...], Any] = family.members
-            for labels, member in list(members.items()):
-                yield family.measure, labels, member
-
-    def _added(self, family: Family[T]) -> Family[T]:
-        if family.measure.name in self._families:
-            raise ValueError(f"{family.measure.name} has its instruments already")
-        self._families[family.measure.name] = family
-        return family
-
-
-def _of_kind(name: str, kind: Kind) -> Measure:
-    found = measure(name)
-    if found.kind is not kind:
-        raise ValueError(f"{found.name} is a {found.kind}, no {kind}")
-    return found
+    def _new(self, name: str, kind: Kind) -> Measure:
+        found = measure(name)
+        if found.kind is not kind:
+            raise ValueError(f"{found.name} is a {found.kind}, no {kind}")
+        if name in self._names:
+            raise ValueError(f"{found.name} has its instruments already")
+        self._names.add(name)
+        return found

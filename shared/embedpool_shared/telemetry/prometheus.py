@@ -48,17 +48,15 @@ class SeriesFiles:
         self._directory = directory
         self._slot = slot
         self._files: dict[str, Any] = {}
-        self._written: dict[int, _Cells] = {}
+        self._cells: list[_Cells] = []  # one for each instrument, in their order
         for left in directory.glob(f"gauge_*_{slot}.db"):
             left.unlink()
 
     def write(self, meters: Meters) -> None:
         """Write whatever has changed since the last time."""
-        for measure, labels, instrument in meters.all():
-            cells = self._written.get(id(instrument))
-            if cells is None:
-                file = self._file(measure)
-                cells = self._written[id(instrument)] = _Cells(file, measure, labels, instrument)
+        for measure, labels, instrument in meters.made[len(self._cells) :]:
+            self._cells.append(_Cells(self._file(measure), measure, labels, instrument))
+        for cells in self._cells:
             cells.write()
 
     def close(self) -> None:
@@ -79,31 +77,32 @@ class SeriesFiles:
 class _Cells:
     """Where the numbers of one instrument stand in a file."""
 
-    __slots__ = ("_base", "_file", "_instrument", "_keys", "_last")
+    __slots__ = ("_base", "_file", "_instrument", "_is_spread", "_keys", "_last")
 
     def __init__(
         self, file: Any, measure: Measure, labels: Sequence[str], instrument: Instrument
     ) -> None:
         self._file = file
-        self._instrument = instrument
+        self._instrument: Any = instrument
+        self._is_spread = isinstance(instrument, Spread)
         self._keys = _keys(measure, labels)
         self._base = [file.read_value(key)[0] for key in self._keys]
-        self._last = [0.0] * len(self._keys)
+        self._last: list[float] = [0] * (len(self._keys) - 1) if self._is_spread else [0.0]
 
     def write(self) -> None:
         instrument = self._instrument
-        if isinstance(instrument, Spread):
-            if instrument.total == self._last[-1] and self._last[:-1] == instrument.counts:
-                return
-            self._write([*instrument.counts, instrument.total])
-        elif instrument.value != self._last[0]:
-            self._write([instrument.value])
+        if self._is_spread:
+            if self._last != instrument.counts:
+                self._put(instrument.counts)
+                self._file.write_value(self._keys[-1], self._base[-1] + instrument.total, 0.0)
+        elif self._last[0] != instrument.value:
+            self._put([instrument.value])
 
-    def _write(self, values: list[float]) -> None:
+    def _put(self, values: list[float]) -> None:
         for at, value in enumerate(values):
             if value != self._last[at]:
                 self._file.write_value(self._keys[at], self._base[at] + value, 0.0)
-        self._last = values
+        self._last = values.copy()
 
 
 def _keys(measure: Measure, labels: Sequence[str]) -> list[str]:

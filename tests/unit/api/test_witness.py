@@ -219,6 +219,17 @@ def test_the_level_says_whose_trouble_it_is(error: Exception, level: str) -> Non
     assert CANARY not in json.dumps(watched.lines)
 
 
+def test_probes_are_no_news() -> None:
+    watched = Watched(level=logging.DEBUG)
+
+    async def inner(_: Passage, send: Send) -> None:
+        await ok(send)
+
+    served(watched, inner, "/healthz")
+
+    assert watched.lines[0]["level"] == "debug"
+
+
 def test_while_it_is_answered_it_is_in_flight() -> None:
     watched = Watched()
     seen: list[float] = []

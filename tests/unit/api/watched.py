@@ -66,13 +66,13 @@ class Watched:
             " ".join((measure.name.removeprefix("embedpool_"), *labels)): (
                 sum(one.counts) if isinstance(one, Spread) else one.value
             )
-            for measure, labels, one in self.meters.all()
+            for measure, labels, one in self.meters.made
         }
         return {name: value for name, value in found.items() if value}
 
     def series(self) -> int:
         """How many instruments there are."""
-        return len(list(self.meters.all()))
+        return len(self.meters.made)
 
 
 def order_of(*texts: str, caller: Caller = ANYBODY, trace: str = "") -> Order:
