@@ -72,6 +72,7 @@ async def test_a_worker_killed_mid_batch_costs_no_answer(
     check_bills(history, store, before)
 
 
+@pytest.mark.long  # the only worker starts anew while nobody else may use the machine
 async def test_a_worker_told_to_stop_costs_no_answer(pool: Pool, store: Store) -> None:
     before = len(store.ledger(MODEL))
     old = {worker.pid for worker in pool.workers()}
