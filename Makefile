@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 # Tests mostly wait for processes, so there may be more of them at once than there are cores.
-JOBS ?= 3
+JOBS ?= 2
 export VENV PYTHON
 
 .DEFAULT_GOAL := help
