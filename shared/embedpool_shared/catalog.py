@@ -51,8 +51,7 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
     aliases: dict[str, str] = {}  # normalised alias → name in `models`, already transitive
     wildcards: tuple[ModelCard, ...] = ()  # most specific first
     providers: tuple[str, ...] = ()  # every provider that `model@provider` may name
-    keys: tuple[str, ...] = ()  # the ids of the provider keys; a deployment's own where it has none
-    key_cards: tuple[KeyCard, ...] = ()  # … and what they are for, in the same order
+    keys: tuple[KeyCard, ...] = ()  # the provider keys; a deployment itself where it has none
 
 
 _encoder = msgspec.json.Encoder()

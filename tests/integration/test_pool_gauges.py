@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 KEY: Final = "openai/m#1"
 CATALOG: Final = Catalog(
     models={MODEL: ModelCard(name=MODEL, providers=("openai",))},
-    keys=(KEY,),
-    key_cards=(KeyCard(id=KEY, provider="openai", deployment="openai/m", rpm=100),),
+    keys=(KeyCard(id=KEY, provider="openai", deployment="openai/m", rpm=100),),
 )
 
 

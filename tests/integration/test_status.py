@@ -11,7 +11,7 @@ import pytest
 from typing_extensions import override
 
 from embedpool_api.status.collector import FRESH_S, PATIENCE_S, Collector
-from embedpool_shared.catalog import Catalog, ModelCard
+from embedpool_shared.catalog import Catalog, KeyCard, ModelCard
 from embedpool_shared.jobs import LaneClass, encode
 from embedpool_shared.names import Names
 from embedpool_shared.presence import API, WORKER, Presence
@@ -24,7 +24,9 @@ from unit.api.usage_records import record
 
 CATALOG: Final = Catalog(
     models={MODEL: ModelCard(name=MODEL, providers=("openai",), max_items_per_call=8)},
-    keys=("openai/m#1", "openai/m#2"),
+    keys=tuple(
+        KeyCard(id=f"openai/m#{n}", provider="openai", deployment="openai/m") for n in (1, 2)
+    ),
 )
 Shown = Mapping[str, Any]
 
@@ -97,7 +99,7 @@ async def test_an_empty_pool_is_seen_as_one(valkey: RedisServer) -> None:
 
         assert (pool["lanes"], pool["workers"], pool["apis"]) == ([], [], [])
         assert (pool["faults"], pool["requests"]) == ([], [])
-        assert [key["id"] for key in pool["keys"]] == list(CATALOG.keys)
+        assert [key["id"] for key in pool["keys"]] == [card.id for card in CATALOG.keys]
         assert pool["models"] == 1
 
 

@@ -112,7 +112,7 @@ class Collector:
     async def _directory(self) -> _Directory:
         """Read what is not of one lane."""
         catalog, names = self._catalog(), self._names
-        key_ids = catalog.keys[:MAX_KEYS] if catalog else ()
+        key_ids = [key.id for key in catalog.keys[:MAX_KEYS]] if catalog else []
         (seconds, micros), alive, lanes, log, *hashes = await self._directory_line.call_all(
             [
                 ("TIME",),

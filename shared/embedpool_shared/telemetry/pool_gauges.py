@@ -140,7 +140,7 @@ def _lanes(waiting: dict[str, _Waiting]) -> Iterator[Reading]:
 async def _keys(
     line: Line, names: Names, catalog: Catalog | None, slots_per_key: int
 ) -> list[Reading]:
-    cards = catalog.key_cards if catalog else ()
+    cards = catalog.keys if catalog else ()
     states = await read_keys(line, names, [card.id for card in cards]) if cards else []
     return [
         reading

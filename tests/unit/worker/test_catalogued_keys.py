@@ -10,8 +10,8 @@ def test_every_key_of_a_deployment_is_named_and_no_secret_is() -> None:
     catalog = catalog_of(one_model("openai/text-embedding-3-small", "api_keys: [sk-a, sk-b]"))
 
     assert len(catalog.keys) == 2
-    assert not any("sk-" in key for key in catalog.keys)
-    assert [key.rpartition("#")[2] for key in catalog.keys] == ["1", "2"]
+    assert not any("sk-" in key.id for key in catalog.keys)
+    assert [key.id.rpartition("#")[2] for key in catalog.keys] == ["1", "2"]
 
 
 def test_a_server_that_wants_no_key_is_known_by_its_own_name() -> None:
@@ -19,7 +19,7 @@ def test_a_server_that_wants_no_key_is_known_by_its_own_name() -> None:
 
     (key,) = catalog_of(model).keys
 
-    assert "#" not in key
+    assert "#" not in key.id
 
 
 def test_what_cannot_be_called_and_what_is_in_the_process_has_no_key() -> None:

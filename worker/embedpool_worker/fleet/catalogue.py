@@ -52,8 +52,7 @@ def catalogue(loaded: LoadedConfig, fleet: Fleet) -> Catalog:
         },
         wildcards=wildcards,
         providers=tuple(providers),
-        keys=tuple(keys),
-        key_cards=tuple(keys.values()),
+        keys=tuple(keys.values()),
     )
 
 
