@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from embedpool_api.params import MAX_BYTES, MAX_TAGS, canonical, check_literal
 from embedpool_shared.accounts import AccountKind, account_name
+from embedpool_shared.embedding.params import MAX_BYTES, MAX_TAGS, canonical, check_literal
 from embedpool_shared.errors import BadRequest
 
 if TYPE_CHECKING:
     from embedpool_api.callers import Caller
-    from embedpool_api.request import EmbeddingRequest
+    from embedpool_shared.embedding.request import EmbeddingRequest
 
 MAX_ID_LETTERS: Final = 256
 MAX_TAG_LETTERS: Final = 128

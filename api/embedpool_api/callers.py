@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from embedpool_api.credentials import INVALID, credential, refuse_strangers
-from embedpool_api.grants import Grant, is_granted, narrowing
 from embedpool_shared.accounts import AccountKind, Identity, Limits, account_name
 from embedpool_shared.errors import InvalidApiKey, RouteNotAllowed
+from embedpool_shared.grants import Grant, is_granted, narrowing
 from embedpool_shared.jobs import LaneClass
 
 MAX_CALLERS: Final = 10_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from embedpool_api.inputs import size_bytes
+from embedpool_shared.embedding.inputs import size_bytes
 from embedpool_shared.jobs import MAX_JOB_ITEMS, MAX_JOB_TOKENS
 
 if TYPE_CHECKING:

@@ -18,29 +18,31 @@ from embedpool_api.callers import Caller
 from embedpool_api.charges import Charge, Charges
 from embedpool_api.cutting import cut
 from embedpool_api.deadline import budget_s
-from embedpool_api.fitting import Fitted, fit, work_bytes
-from embedpool_api.inputs import total_bytes
 from embedpool_api.lanes import Lanes
-from embedpool_api.lengths import TokenCounter
 from embedpool_api.middleware import HEADERS, REQUEST_ID, read_body
-from embedpool_api.models import Resolved, refuse_impossible, refuse_stranger, resolve
 from embedpool_api.observer import Observer
 from embedpool_api.orders import Order, cache_use_of, jobs_of, lane_class_of
 from embedpool_api.outbox import no_worker, queue_unavailable
 from embedpool_api.passage import PASSAGE, Passage
 from embedpool_api.paths import MODEL
 from embedpool_api.posted import Answer
-from embedpool_api.request import MAX_BODY_BYTES, EmbeddingRequest, parse
 from embedpool_api.response import (
     answer_headers,
     charged_tokens,
     debug_headers,
-    embedding_body,
-    embedding_chunks,
-    is_small,
     key_spend_header,
 )
 from embedpool_api.watch import Watch
+from embedpool_shared.embedding.answer import (
+    embedding_body,
+    embedding_chunks,
+    is_small,
+)
+from embedpool_shared.embedding.fitting import Fitted, fit, work_bytes
+from embedpool_shared.embedding.inputs import total_bytes
+from embedpool_shared.embedding.lengths import TokenCounter
+from embedpool_shared.embedding.models import Resolved, refuse_impossible, refuse_stranger, resolve
+from embedpool_shared.embedding.request import MAX_BODY_BYTES, EmbeddingRequest, parse
 from embedpool_shared.errors import ModelNotAllowed, ModelNotFound
 from embedpool_shared.jobs import JobReply
 

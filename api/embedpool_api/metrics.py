@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
-from embedpool_api.errors import STATUS_OF
 from embedpool_api.passage import Passage
 from embedpool_api.paths import EMBEDDINGS
 from embedpool_api.refusals import refusal_reason
@@ -24,6 +23,7 @@ from embedpool_shared.measures import (
     UNKNOWN_MODEL,
     Role,
 )
+from embedpool_shared.statuses import STATUS_OF
 from embedpool_shared.telemetry.first_names import FirstNames
 from embedpool_shared.telemetry.meters import Meters
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from embedpool_api.request import MAX_BODY_BYTES
 from embedpool_api.schemas import EXAMPLES, REF, SCHEMAS
+from embedpool_shared.embedding.request import MAX_BODY_BYTES
 
 ALTERNATES: Final = (
     "/embeddings",

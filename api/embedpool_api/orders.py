@@ -9,11 +9,11 @@ from typing import Final
 from embedpool_api.attribution import Attribution
 from embedpool_api.callers import Caller
 from embedpool_api.cutting import Slice
-from embedpool_api.fitting import Fitted
-from embedpool_api.inputs import total_bytes
-from embedpool_api.lengths import TokenCounter, texts_of
-from embedpool_api.models import Resolved
-from embedpool_api.request import EmbeddingRequest
+from embedpool_shared.embedding.fitting import Fitted
+from embedpool_shared.embedding.inputs import total_bytes
+from embedpool_shared.embedding.lengths import TokenCounter, texts_of
+from embedpool_shared.embedding.models import Resolved
+from embedpool_shared.embedding.request import EmbeddingRequest
 from embedpool_shared.errors import BadRequest
 from embedpool_shared.jobs import Bill, CacheUse, Job, LaneClass
 

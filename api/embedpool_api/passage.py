@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from embedpool_api.callers import Caller
-    from embedpool_api.models import Resolved
     from embedpool_api.orders import Order
     from embedpool_api.posted import Answer
+    from embedpool_shared.embedding.models import Resolved
     from embedpool_shared.jobs import JobReply
     from embedpool_shared.telemetry.tracing import Span
 

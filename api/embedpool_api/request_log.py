@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
-from embedpool_api.errors import row_of
 from embedpool_api.metrics import CLASS_OF
 from embedpool_api.passage import Passage
 from embedpool_api.paths import OPS
 from embedpool_api.response import charged_tokens
 from embedpool_shared.accounts import PICO_PER_USD
 from embedpool_shared.errors import EmbedPoolError
+from embedpool_shared.statuses import row_of
 from embedpool_shared.telemetry.journal import LEVELS, Journal, LogLine, instant
 
 HUNG_UP: Final = 499

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from embedpool_api.errors import STATUS_OF
-from embedpool_api.inputs import MAX_ITEMS
-from embedpool_api.request import MAX_NAME_LETTERS
+from embedpool_shared.embedding.inputs import MAX_ITEMS
+from embedpool_shared.embedding.request import MAX_NAME_LETTERS
+from embedpool_shared.statuses import STATUS_OF
 
 REF: Final = "#/components/schemas/"
 _TEXT: Final = {"type": "string", "minLength": 1}

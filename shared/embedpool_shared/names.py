@@ -55,6 +55,10 @@ class LaneNames:
         """Stream with TTL: this lane's replies to one api process."""
         return f"{self.tag}:in:{api_id}"
 
+    def booked(self, batch_id: str) -> str:
+        """Hash with TTL: how far a batch is booked, under which epoch, and its part files."""
+        return f"{self.tag}:batch:{batch_id}"
+
     @property
     def roll(self) -> str:
         """Hash: who rolls the ledger up until when, and the range being applied."""
@@ -156,6 +160,51 @@ class Names:
     def alive(self) -> str:
         """Sorted set: every living process, by the Redis time its presence ends."""
         return f"{self.prefix}:alive"
+
+    def file(self, file_id: str) -> str:
+        """Hash with TTL: one file's record."""
+        return f"{self.bulk}:file:{file_id}"
+
+    def files(self, owner: str) -> str:
+        """Sorted set with TTL: an owner's files, by when they expire."""
+        return f"{self.bulk}:files:{owner}"
+
+    def stored(self, owner: str) -> str:
+        """Hash with TTL: the size of each of an owner's files, for its quota."""
+        return f"{self.bulk}:stored:{owner}"
+
+    def batch(self, batch_id: str) -> str:
+        """Hash with TTL: one batch, see `batches`."""
+        return f"{self.bulk}:batch:{batch_id}"
+
+    def batches(self, owner: str) -> str:
+        """Sorted set with TTL: an owner's batches, by when they were created; "" for everybody's."""
+        return f"{self.bulk}:batches:{owner}"
+
+    @property
+    def bulk(self) -> str:
+        """What all names of files and batches begin with; they share a slot."""
+        return f"{self.prefix}:{{bulk}}"
+
+    @property
+    def active_batches(self) -> str:
+        """Sorted set: batches that have not ended, by when they were created."""
+        return f"{self.bulk}:active"
+
+    @property
+    def bulk_lease(self) -> str:
+        """Hash: the worker that runs all batches, until when, and its epoch."""
+        return f"{self.bulk}:lease"
+
+    @property
+    def file_store(self) -> str:
+        """String: the mark of the file store that every process has to see."""
+        return f"{self.bulk}:store"
+
+    @property
+    def bulk_jobs(self) -> str:
+        """The queue of arq's jobs that see to batches."""
+        return f"{self.bulk}:jobs"
 
     @property
     def maintenance(self) -> str:

@@ -22,8 +22,8 @@ from embedpool_shared.config.settings import AuthSettings
 from embedpool_shared.jobs import Bill, LedgerRecord, encode
 from embedpool_shared.names import Names
 from integration.accounts_by_hand import SECRETS, Books, books
+from support.cards import CATALOG
 from support.valkey import RedisServer
-from unit.api.cards import CATALOG
 
 MASTER: Final = "sk-the-master-key-of-this-test"
 WITHOUT: Final = object()

@@ -8,9 +8,9 @@ from pydantic import BaseModel, Field
 
 from embedpool_api.callers import Caller, require_own
 from embedpool_api.middleware import HEADERS
-from embedpool_api.models import resolve
 from embedpool_api.parts import ApiParts
 from embedpool_shared.catalog import Catalog, ModelCard
+from embedpool_shared.embedding.models import resolve
 from embedpool_shared.errors import ModelNotFound, QueueUnavailable
 
 

@@ -10,10 +10,10 @@ from msgspec import MsgspecError
 
 from embedpool_api.accounts.money import in_dollars
 from embedpool_api.accounts.spend_rows import FENCED, Row, Rows
-from embedpool_api.errors import STATUS_OF
 from embedpool_api.status.lanes_seen import DeadLetter
 from embedpool_shared import errors
 from embedpool_shared.jobs import LedgerRecord, WireVersionUnknown, records_from
+from embedpool_shared.statuses import STATUS_OF
 
 MAX_ENTRIES: Final = 50
 MAX_BYTES: Final = 64 * 1024

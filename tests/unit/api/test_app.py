@@ -19,7 +19,7 @@ from embedpool_api.parts import ApiParts
 from embedpool_api.paths import MODEL
 from embedpool_shared.catalog import Catalog
 from embedpool_shared.errors import Overloaded, QueueUnavailable
-from unit.api.cards import CATALOG
+from support.cards import CATALOG
 
 KEY = "sk-a-long-and-random-master-key"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from embedpool_api.attribution import HEADERS, NOTHING, Attribution, attribution
 from embedpool_api.callers import ANYBODY, Caller, key_holder
-from embedpool_api.request import EmbeddingRequest
+from embedpool_shared.embedding.request import EmbeddingRequest
 from embedpool_shared.errors import BadRequest
 from unit.api.identities import identity
 

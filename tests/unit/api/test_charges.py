@@ -15,7 +15,7 @@ from embedpool_api.charges import HOLD_BEYOND_DEADLINE_S, Charge, Charges
 from embedpool_api.orders import Order
 from embedpool_shared.accounts import Limits
 from embedpool_shared.errors import RateLimited
-from unit.api.cards import found
+from support.cards import found
 from unit.api.test_orders import order_of
 
 TIGHT = Limits(tpm=100, rpm=1)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedpool_api.cutting import MAX_JOB_BYTES, cut
-from embedpool_api.inputs import size_bytes
+from embedpool_shared.embedding.inputs import size_bytes
 from embedpool_shared.jobs import MAX_JOB_ITEMS, Input
 
 texts = st.builds(lambda letter, n: letter * n, st.sampled_from("aé"), st.integers(1, 20_000))

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from embedpool_api.errors import STATUS_OF, error_body, row_of
+from embedpool_api.errors import error_body
 from embedpool_shared import errors
+from embedpool_shared.statuses import STATUS_OF, row_of
 
 
 def leaves(cls: type[errors.EmbedPoolError]) -> Iterator[type[errors.EmbedPoolError]]:

@@ -10,13 +10,14 @@ import jsonschema  # type: ignore[import-untyped]
 import orjson
 import pytest
 
-from embedpool_api.errors import STATUS_OF, error_body
+from embedpool_api.errors import error_body
 from embedpool_api.openapi import ALTERNATES
 from embedpool_api.paths import hot_path
-from embedpool_api.request import parse
-from embedpool_api.response import embedding_body
 from embedpool_api.schemas import EXAMPLES
+from embedpool_shared.embedding.answer import embedding_body
+from embedpool_shared.embedding.request import parse
 from embedpool_shared.errors import BadRequest, EmbedPoolError
+from embedpool_shared.statuses import STATUS_OF
 from unit.api.test_app import app, ask
 
 

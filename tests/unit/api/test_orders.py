@@ -9,15 +9,15 @@ import pytest
 from embedpool_api.attribution import NOTHING
 from embedpool_api.callers import ANYBODY, Caller
 from embedpool_api.cutting import cut
-from embedpool_api.fitting import Fitted
-from embedpool_api.models import Resolved
 from embedpool_api.orders import Order, cache_use_of, jobs_of, lane_class_of
-from embedpool_api.request import EmbeddingRequest
 from embedpool_shared import tokens
 from embedpool_shared.accounts import Limits
+from embedpool_shared.embedding.fitting import Fitted
+from embedpool_shared.embedding.models import Resolved
+from embedpool_shared.embedding.request import EmbeddingRequest
 from embedpool_shared.errors import BadRequest
 from embedpool_shared.jobs import Bill, CacheUse, Input, LaneClass, MergeKey
-from unit.api.cards import found
+from support.cards import found
 
 BULK_KEY = Caller(account="key:b", default_class=LaneClass.BULK)
 

@@ -11,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedpool_api.response import (
-    MAX_CHUNK_FLOATS,
-    Part,
     answer_headers,
     charged_tokens,
     debug_headers,
+    header_value,
+)
+from embedpool_shared.embedding.answer import (
+    MAX_CHUNK_FLOATS,
+    Part,
     embedding_body,
     embedding_chunks,
-    header_value,
     is_small,
 )
 from embedpool_shared.jobs import CallTrace, JobReply

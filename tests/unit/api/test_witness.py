@@ -14,7 +14,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from embedpool_api.allowances import Limit, TooFast
 from embedpool_api.callers import Caller
-from embedpool_api.errors import STATUS_OF
 from embedpool_api.middleware import ClientDisconnected, Edge
 from embedpool_api.outbox import no_worker, queue_unavailable
 from embedpool_api.passage import PASSAGE, Passage
@@ -25,6 +24,7 @@ from embedpool_shared import errors
 from embedpool_shared.accounts import Identity, KeyRecord, TeamRecord
 from embedpool_shared.jobs import LaneClass, MergeKey
 from embedpool_shared.measures import REFUSAL, ROUTE
+from embedpool_shared.statuses import STATUS_OF
 from unit.api.watched import MODEL, RESOLVED, Watched, order_of, reply_of
 
 CANARY: Final = "canary-text-of-a-caller"

@@ -9,14 +9,14 @@ from typing import Any, Final
 
 from embedpool_api.attribution import NOTHING
 from embedpool_api.callers import ANYBODY, Caller
-from embedpool_api.fitting import Fitted
 from embedpool_api.metrics import ApiMetrics
-from embedpool_api.models import Resolved
 from embedpool_api.orders import Order
 from embedpool_api.request_log import RequestLog
 from embedpool_api.traces import RequestTraces
 from embedpool_api.witness import Witness
 from embedpool_shared.catalog import ModelCard
+from embedpool_shared.embedding.fitting import Fitted
+from embedpool_shared.embedding.models import Resolved
 from embedpool_shared.jobs import CacheUse, CallTrace, JobReply, LaneClass, MergeKey
 from embedpool_shared.measures import OTHER_TEAM
 from embedpool_shared.telemetry.first_names import FirstNames

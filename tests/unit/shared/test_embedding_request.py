@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpool_api.request import EmbeddingRequest, parse
+from embedpool_shared.embedding.request import EmbeddingRequest, parse
 from embedpool_shared.errors import BadRequest, CallerError, NotJson
 
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from embedpool_api import params
-from embedpool_api.lengths import (
+from embedpool_shared.catalog import ANY_DIMENSIONS, ModelCard
+from embedpool_shared.embedding import params
+from embedpool_shared.embedding.lengths import (
     TokenCounter,
     counted_ids,
     counted_texts,
     doubtful_bytes,
     texts_of,
 )
-from embedpool_shared.catalog import ANY_DIMENSIONS, ModelCard
 from embedpool_shared.errors import BadRequest
 from embedpool_shared.jobs import Input, MergeKey
 
 if TYPE_CHECKING:
-    from embedpool_api.models import Resolved
-    from embedpool_api.request import EmbeddingRequest
+    from embedpool_shared.embedding.models import Resolved
+    from embedpool_shared.embedding.request import EmbeddingRequest
 
 
 class Fitted(NamedTuple):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from embedpool_api.models import Resolved, resolve
 from embedpool_shared.catalog import ANY_DIMENSIONS, Catalog, ModelCard
+from embedpool_shared.embedding.models import Resolved, resolve
 
 OPENAI = ModelCard(
     name="text-embedding-3-small",

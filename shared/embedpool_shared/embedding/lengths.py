@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from embedpool_api.inputs import size_bytes, total_bytes
+from embedpool_shared.embedding.inputs import size_bytes, total_bytes
 from embedpool_shared.errors import BadRequest
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from embedpool_api.models import resolve
 from embedpool_shared.catalog import Catalog, ModelCard
+from embedpool_shared.embedding.models import resolve
 from embedpool_shared.errors import BadRequest, ModelNotFound
-from unit.api.cards import ANY_MISTRAL, CATALOG, LOCAL, OPENAI
+from support.cards import ANY_MISTRAL, CATALOG, LOCAL, OPENAI
 
 
 @pytest.mark.parametrize(

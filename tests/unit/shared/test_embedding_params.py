@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpool_api import params
+from embedpool_shared.embedding import params
 from embedpool_shared.errors import BadRequest
 
 REFUSED = [

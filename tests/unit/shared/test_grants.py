@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpool_api.grants import fits, is_granted, narrowing
+from embedpool_shared.grants import fits, is_granted, narrowing
 
 LETTERS = st.text("ab/*", max_size=8)
 NAMES = st.text("ab/", max_size=12)

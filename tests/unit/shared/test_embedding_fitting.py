@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from embedpool_api.fitting import Fitted, fit, work_bytes
-from embedpool_api.models import Resolved
-from embedpool_api.request import EmbeddingRequest
 from embedpool_shared import tokens
 from embedpool_shared.catalog import ANY_DIMENSIONS
+from embedpool_shared.embedding.fitting import Fitted, fit, work_bytes
+from embedpool_shared.embedding.models import Resolved
+from embedpool_shared.embedding.request import EmbeddingRequest
 from embedpool_shared.errors import BadRequest
 from embedpool_shared.jobs import Input, MergeKey
-from unit.api.cards import found
+from support.cards import found
 
 DOG = "The quick brown fox jumps over the lazy dog"
 FOREIGN: dict[str, Any] = {"takes_token_ids": False, "encoding": ""}

@@ -8,8 +8,8 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from embedpool_api import params
-from embedpool_api.inputs import inputs_of
+from embedpool_shared.embedding import params
+from embedpool_shared.embedding.inputs import inputs_of
 from embedpool_shared.errors import BadRequest, NotJson
 from embedpool_shared.jobs import Input
 
