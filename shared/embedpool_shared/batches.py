@@ -1,19 +1,22 @@
 """Files and batches: what the api writes of them and the worker that runs them goes on with. Pure.
 
 A file is a Redis hash with its record; its content is in the file store, under `FileRecord.path`.
-A batch is a Redis hash too: what was asked for stands in `RECORD` and never changes, everything else
-is a field of its own (`BatchField`), written by whoever brings the batch there. All times are Unix
-seconds on Redis' clock.
+A batch is a Redis hash too: what was asked for stands in `RECORD` and never changes, everything
+else is a field of its own (`BatchField`), written by whoever brings the batch there. All times are
+Unix seconds on Redis' clock.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from embedpool_shared.accounts import AccountKind, account_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 RECORD: Final = "record"
 """Field of a file's and of a batch's hash: its record as JSON."""
@@ -116,6 +119,32 @@ class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
     scope: str = ""  # with whom its texts may share a call, as in a merge key
     forwards_user: bool = False
     drops_params: bool = False
+
+
+class Batch(NamedTuple):
+    """A batch as Redis has it."""
+
+    record: BatchRecord
+    fields: Mapping[BatchField, bytes]
+
+    @property
+    def status(self) -> Status:
+        """How far it is."""
+        return Status(self.fields[BatchField.STATUS].decode())
+
+    def number(self, field: BatchField) -> int:
+        """Read a count; 0 where there is none yet."""
+        return int(self.fields.get(field, b"0"))
+
+    def text(self, field: BatchField) -> str | None:
+        """Read a name; None where there is none yet."""
+        value = self.fields.get(field)
+        return None if value is None else value.decode()
+
+    def time(self, field: BatchField) -> int | None:
+        """Read when something happened, in Unix seconds; None where it did not."""
+        value = self.fields.get(field)
+        return None if value is None else int(float(value))
 
 
 class LineProblem(msgspec.Struct, frozen=True, kw_only=True):

@@ -178,7 +178,7 @@ class Names:
         return f"{self.bulk}:batch:{batch_id}"
 
     def batches(self, owner: str) -> str:
-        """Sorted set with TTL: an owner's batches, by when they were created; "" for everybody's."""
+        """Sorted set with TTL: an owner's batches, by their creation; "" for all owners'."""
         return f"{self.bulk}:batches:{owner}"
 
     @property
