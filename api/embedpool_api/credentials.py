@@ -43,7 +43,7 @@ def refuse_strangers(headers: Mapping[bytes, bytes]) -> None:
             "Without a master key embedpool answers only as localhost or 127.0.0.1; "
             "set EMBEDPOOL_MASTER_KEY to be reached by another name"
         )
-    if any(name == b"forwarded" or name.startswith(b"x-forwarded-") for name in headers):
+    if b"forwarded" in headers or b"\nx-forwarded-" in b"\n" + b"\n".join(headers):
         raise InvalidApiKey(
             "Without a master key embedpool answers no request that came through a proxy; "
             "set EMBEDPOOL_MASTER_KEY and send it as a bearer token"

@@ -32,7 +32,7 @@ from embedpool_api.response import (
     debug_headers,
     key_spend_header,
 )
-from embedpool_api.watch import Watch
+from embedpool_api.watch import Patrol
 from embedpool_shared.embedding.answer import (
     embedding_body,
     embedding_chunks,
@@ -82,6 +82,7 @@ class Embeddings:
         self._lanes = lanes
         self._charges = charges
         self._tokens = tokens
+        self._patrol = Patrol()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; raises our errors before anything was sent."""
@@ -208,7 +209,7 @@ class Embeddings:
 
     async def _answered(self, order: Order, answer: Answer, receive: Receive) -> Sequence[JobReply]:
         """Await an answer; whatever ends the wait early takes its jobs back."""
-        watch = Watch(answer, receive, give_up_at=order.give_up_at)
+        watch = self._patrol.watch(answer, receive, give_up_at=order.give_up_at)
         try:
             return await answer.done
         except BaseException:

@@ -61,6 +61,7 @@ class Edge:
         finally:
             if self._witness is not None:
                 self._witness.ended(passage)
+            passage.over()
 
     def _arrived(self, request_id: str, scope: Scope, headers: Mapping[bytes, bytes]) -> Passage:
         if self._witness is None:

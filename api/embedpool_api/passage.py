@@ -37,6 +37,11 @@ class Passage:
     replies: Sequence[JobReply] = ()
     span: Span | None = None
 
+    def over(self) -> None:
+        """Let go of what is in memory only as long as somebody asks."""
+        if self.answer is not None:
+            self.answer.let_go()
+
     @property
     def model(self) -> str:
         """The model in the catalogue that was asked for, "" where it is not known."""

@@ -55,6 +55,13 @@ class Answer:
         if not self.done.done():
             self.done.set_exception(error)
 
+    def let_go(self) -> None:
+        """Forget the jobs, which know it: what goes round in a circle waits for the collector.
+
+        Measured: with every request's vectors waiting, the api took a fifth more of the CPU.
+        """
+        self.jobs.clear()
+
     @property
     def is_partly_lost(self) -> bool:
         """Tell, of an abandoned answer, whether one of its jobs never reached the queue."""

@@ -1,11 +1,13 @@
-"""Watches over one waiting request: its client, its acceptance, its deadline.
+"""Watches over waiting requests: their clients, their acceptance, their deadlines.
 
-Most requests are answered before the watch begins, and then it has cost one timer.
+Most requests are answered before their watch begins, and then it has cost next to nothing: one
+timer serves all that wait to begin.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Final
 
 from starlette.types import Receive
@@ -16,6 +18,8 @@ from embedpool_api.posted import Answer
 from embedpool_shared.errors import DeadlineExceeded
 
 BEGINS_AFTER_S: Final = 0.1
+TIMER_GRAIN_S: Final = 0.001
+"""uvloop's timers and its clock count milliseconds."""
 ACCEPTED_WITHIN_S: Final = 0.9
 """Redis has to confirm a request by then; without Redis a caller is told within a second."""
 
@@ -23,40 +27,75 @@ ACCEPTED_WITHIN_S: Final = 0.9
 class Watch:
     """Fails an answer when its client goes, when Redis does not confirm it, or at its deadline."""
 
-    __slots__ = ("_answer", "_give_up_at", "_receive", "_task", "_timer")
+    __slots__ = ("_answer", "_receive", "_task", "begins_at", "give_up_at", "is_over")
 
-    def __init__(self, answer: Answer, receive: Receive, *, give_up_at: float) -> None:
-        """Begin in a moment, or at the deadline if that is earlier."""
-        self._answer = answer
-        self._receive = receive
-        self._give_up_at = give_up_at
+    def __init__(self, answer: Answer, receive: Receive, *, begins_at: float, give_up_at: float):
+        """Begin when told to."""
+        self.begins_at = begins_at
+        self.give_up_at = give_up_at
+        self.is_over = False
+        self._answer: Answer | None = answer
+        self._receive: Receive | None = receive
         self._task: asyncio.Task[None] | None = None
-        loop = asyncio.get_running_loop()
-        begins_at = min(loop.time() + BEGINS_AFTER_S, give_up_at)
-        self._timer = loop.call_at(begins_at, self._begin)
 
     def stop(self) -> None:
-        """The answer is there."""
-        self._timer.cancel()
+        """The answer is there: hold on to nothing of it."""
+        self.is_over = True
+        self._answer = self._receive = None
         if self._task:
             self._task.cancel()
 
-    def _begin(self) -> None:
-        self._task = asyncio.create_task(self._run())
+    def begin(self) -> None:
+        """Look, unless the answer came first."""
+        if self._answer is not None and self._receive is not None:
+            self._task = asyncio.create_task(self._run(self._answer, self._receive))
 
-    async def _run(self) -> None:
+    async def _run(self, answer: Answer, receive: Receive) -> None:
         loop = asyncio.get_running_loop()
         accepted_by = loop.time() + ACCEPTED_WITHIN_S - BEGINS_AFTER_S
-        gone = asyncio.ensure_future(_client_is_gone(self._receive))
+        gone = asyncio.ensure_future(_client_is_gone(receive))
         try:
-            await asyncio.wait({gone}, timeout=min(accepted_by, self._give_up_at) - loop.time())
-            if not gone.done() and not self._answer.is_accepted:
-                self._answer.fail(queue_unavailable("The queue did not confirm the request"))
+            await asyncio.wait({gone}, timeout=min(accepted_by, self.give_up_at) - loop.time())
+            if not gone.done() and not answer.is_accepted:
+                answer.fail(queue_unavailable("The queue did not confirm the request"))
                 return
-            await asyncio.wait({gone}, timeout=self._give_up_at - loop.time())
-            self._answer.fail(ClientDisconnected() if gone.done() else _too_late())
+            await asyncio.wait({gone}, timeout=self.give_up_at - loop.time())
+            answer.fail(ClientDisconnected() if gone.done() else _too_late())
         finally:
             gone.cancel()
+
+
+class Patrol:
+    """Begins watches, each a moment after its request was posted."""
+
+    def __init__(self) -> None:
+        """Watch over nobody."""
+        self._waiting: deque[Watch] = deque()  # in the order in which they begin
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, answer: Answer, receive: Receive, *, give_up_at: float) -> Watch:
+        """Watch over an answer from a moment on, or at its deadline if that is earlier."""
+        loop = asyncio.get_running_loop()
+        begins_at = loop.time() + BEGINS_AFTER_S
+        watch = Watch(answer, receive, begins_at=begins_at, give_up_at=give_up_at)
+        if give_up_at < begins_at:
+            loop.call_at(give_up_at, watch.begin)
+            return watch
+        while self._waiting and self._waiting[0].is_over:
+            self._waiting.popleft()
+        self._waiting.append(watch)
+        if self._timer is None:
+            self._timer = loop.call_at(begins_at, self._begin_some)
+        return watch
+
+    def _begin_some(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting and (
+            self._waiting[0].is_over or self._waiting[0].begins_at <= loop.time() + TIMER_GRAIN_S
+        ):
+            self._waiting.popleft().begin()
+        next_at = self._waiting[0].begins_at if self._waiting else None
+        self._timer = None if next_at is None else loop.call_at(next_at, self._begin_some)
 
 
 async def _client_is_gone(receive: Receive) -> None:

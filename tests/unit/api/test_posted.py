@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Coroutine
 from itertools import permutations
 from typing import Any
@@ -113,3 +115,19 @@ def test_a_refused_input_is_named_by_its_place_in_the_request() -> None:
         assert found.value.param == "input[4]"
 
     run(test())
+
+
+def test_an_answer_that_let_its_jobs_go_is_in_nobodys_way() -> None:
+    async def test() -> None:
+        answer = answer_to(["a"], ["b"])
+        gone = weakref.ref(answer.jobs[0])
+
+        answer.let_go()
+
+        assert gone() is None  # at once: nothing waits for the collector
+
+    gc.disable()
+    try:
+        run(test())
+    finally:
+        gc.enable()
