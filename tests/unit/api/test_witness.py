@@ -171,7 +171,8 @@ def test_every_reason_of_the_table_is_one_that_some_error_has() -> None:
 
 def test_what_a_worker_refuses_is_no_refusal_before_the_queue() -> None:
     watched = Watched()
-    answer: Any = type("Accepted", (), {"is_accepted": True, "jobs": [], "let_go": lambda _: None})()
+    own = {"is_accepted": True, "jobs": [], "let_go": lambda _: None}
+    answer: Any = type("Accepted", (), own)()
 
     served(watched, failing(errors.InputRefused("no"), answer=answer, resolved=RESOLVED))
 
