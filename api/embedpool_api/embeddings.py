@@ -19,7 +19,7 @@ from embedpool_api.charges import Charge, Charges
 from embedpool_api.cutting import cut
 from embedpool_api.deadline import budget_s
 from embedpool_api.lanes import Lanes
-from embedpool_api.middleware import HEADERS, REQUEST_ID, read_body
+from embedpool_api.middleware import HEADERS, REQUEST_ID, WHOLE, read_body
 from embedpool_api.observer import Observer
 from embedpool_api.orders import Order, cache_use_of, jobs_of, lane_class_of
 from embedpool_api.outbox import no_worker, queue_unavailable
@@ -137,6 +137,9 @@ class Embeddings:
             own.append(key_spend_header(caller.identity))
         if headers.get(b"x-embedpool-debug") == b"1":
             own += debug_headers(replies, items=len(order.fitted.inputs))
+        if len(chunks) == 1:
+            await send({"type": WHOLE, "status": 200, "headers": own, "body": chunks[0]})
+            return
         await send({"type": "http.response.start", "status": 200, "headers": own})
         for chunk in chunks[:-1]:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -11,6 +11,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Final
 
+from embedpool_api.corked import sent_whole
 from embedpool_api.errors import error_body
 from embedpool_api.passage import PASSAGE, Passage
 from embedpool_shared.errors import BodyTooLarge, EmbedPoolError, NotJson
@@ -26,6 +27,9 @@ HEADERS: Final = "embedpool.headers"
 """Key of the scope: the request's headers as a dict of bytes, names in lower case."""
 REQUEST_ID: Final = "embedpool.request_id"
 """Key of the scope: the caller's own id where it is a sane one, else a new one."""
+WHOLE: Final = "embedpool.response"
+"""A message with the status, headers and body of a whole answer; only what the edge surrounds may
+send it."""
 
 _process: Final = secrets.token_hex(8)
 _numbers: Final = itertools.count()
@@ -93,15 +97,33 @@ class _Answer:
         self._is_complete = False
 
     async def send(self, message: Message) -> None:
+        if message["type"] == WHOLE:
+            await self.send_whole(message["status"], message["headers"], message["body"])
+            return
         if message["type"] == "http.response.start":
             self._is_started = True
             self.passage.status = message["status"]
-            given = (b"x-request-id", self.passage.request_id.encode("ascii"))
-            message["headers"] = [*message.get("headers", ()), given]
+            message["headers"] = [*message.get("headers", ()), self._id_header()]
         elif message["type"] == "http.response.body":
             self._is_complete = not message.get("more_body", False)
             self.passage.bytes_out += len(message.get("body", b""))
         await self._send(message)
+
+    async def send_whole(
+        self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
+    ) -> None:
+        """Send a whole answer, whose headers have its length."""
+        passage = self.passage
+        if sent_whole(self._send, status, [*headers, self._id_header()], body):
+            self._is_started = self._is_complete = True
+            passage.status = status
+            passage.bytes_out += len(body)
+            return
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+    def _id_header(self) -> tuple[bytes, bytes]:
+        return (b"x-request-id", self.passage.request_id.encode("ascii"))
 
     async def fail(self, error: Exception) -> None:
         """Answer with `error`; what has begun is broken off, so that nobody takes it for whole."""
