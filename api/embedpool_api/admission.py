@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from embedpool_api.allowances import (
-    Header,
-    Standing,
     limit_arguments,
-    rate_limit_headers,
     refusal,
     reserves,
     standings,
 )
+from embedpool_api.asks import Admitted, Ask, Call, calls_of
 from embedpool_api.holdings import Holdings, Notice
 from embedpool_api.outbox import queue_unavailable
 from embedpool_shared.accounts import Limits
@@ -42,50 +39,6 @@ REARM_S: Final = 5.0
 """How often requests in flight are said again, so that they count no longer than we live."""
 
 
-@dataclass(slots=True, eq=False)
-class Admitted:
-    """One request let in by every account that limits it."""
-
-    request: str
-    standings: tuple[Standing, ...] = ()
-    has_ended: bool = False
-
-    @property
-    def reserved(self) -> tuple[str, ...]:
-        """The accounts that hold a reservation for it."""
-        return tuple(standing.account for standing in self.standings if standing.is_reserved)
-
-    def headers(self) -> list[Header]:
-        """Write the `x-ratelimit-*` of whichever account has least left."""
-        return rate_limit_headers(self.standings)
-
-
-@dataclass(slots=True, eq=False)
-class _Ask:
-    """One request that waits to be let in."""
-
-    request: str
-    limited: Sequence[tuple[str, Limits]]
-    tokens: int
-    cost_pico_usd: int
-    hold_ms: int
-    answer: asyncio.Future[Admitted]
-    standings: list[Standing] = field(default_factory=list)
-    is_refused_by_redis: bool = False
-
-    def arguments(self) -> tuple[str, int, int, int]:
-        return self.request, self.tokens, self.cost_pico_usd, self.hold_ms
-
-
-@dataclass(slots=True)
-class _Call:
-    """The requests of one write that one account limits."""
-
-    account: str
-    limits: Limits
-    asks: list[_Ask] = field(default_factory=list)
-
-
 class Admission:
     """Owns the admission line."""
 
@@ -103,7 +56,7 @@ class Admission:
         self._api_id = api_id
         self._spawn = spawn
         self._line: Line | None = None
-        self._asks: list[_Ask] = []
+        self._asks: list[Ask] = []
         self._holdings = Holdings()
         self._is_rearming = False
         self._says_numbers = False
@@ -128,7 +81,7 @@ class Admission:
             return Admitted(request)
         answer: asyncio.Future[Admitted] = asyncio.get_running_loop().create_future()
         hold_ms = max(1, round(hold_s * 1_000))
-        self._asks.append(_Ask(request, limited, tokens, cost_pico_usd, hold_ms, answer))
+        self._asks.append(Ask(request, limited, tokens, cost_pico_usd, hold_ms, answer))
         self._rouse()
         try:
             return await answer
@@ -196,7 +149,7 @@ class Admission:
         """Put the oldest requests to their accounts and hand out the verdicts."""
         taken, self._asks = self._asks[:MAX_CALL_REQUESTS], self._asks[MAX_CALL_REQUESTS:]
         asks = [ask for ask in taken if not ask.answer.done()]
-        calls = _calls(asks)
+        calls = calls_of(asks)
         try:
             replies = await _send(line, "admit", [self._admit_arguments(call) for call in calls])
         except QueueUnavailable:
@@ -208,7 +161,7 @@ class Admission:
         for ask in asks:
             self._decide(ask)
 
-    def _admit_arguments(self, call: _Call) -> tuple[list[str], list[Any]]:
+    def _admit_arguments(self, call: Call) -> tuple[list[str], list[Any]]:
         names = self._names.account(call.account)
         in_flight = 0 if call.limits.parallel is None else self._holdings.stated(call.account)
         arguments = [*limit_arguments(call.limits), self._api_id, in_flight, LEASE_MS]
@@ -216,7 +169,7 @@ class Admission:
             arguments += ask.arguments()
         return [names.account, names.window, names.held], arguments
 
-    def _read(self, call: _Call, reply: Any) -> None:
+    def _read(self, call: Call, reply: Any) -> None:
         if isinstance(reply, QueueUnavailable):
             self._doubt([call])
             for ask in call.asks:
@@ -230,7 +183,7 @@ class Admission:
                 self._holdings.begin(call.account)
                 self._keep_armed()
 
-    def _decide(self, ask: _Ask) -> None:
+    def _decide(self, ask: Ask) -> None:
         admitted = Admitted(ask.request, tuple(ask.standings))
         error: EmbedPoolError | None = _unavailable() if ask.is_refused_by_redis else None
         error = error or refusal(ask.standings, tokens=ask.tokens)
@@ -241,7 +194,7 @@ class Admission:
         if error is not None and not ask.answer.done():
             ask.answer.set_exception(error)
 
-    def _doubt(self, calls: Sequence[_Call]) -> None:
+    def _doubt(self, calls: Sequence[Call]) -> None:
         """Take back whatever these calls may have been granted."""
         for call in calls:
             if reserves(call.limits):
@@ -249,7 +202,7 @@ class Admission:
             if call.limits.parallel is not None:
                 self._holdings.doubt(call.account)
 
-    def _fail(self, asks: Sequence[_Ask]) -> None:
+    def _fail(self, asks: Sequence[Ask]) -> None:
         for ask in asks:
             if not ask.answer.done():
                 ask.answer.set_exception(_unavailable())
@@ -288,17 +241,6 @@ class Admission:
             self._holdings.doubt_all()
             self._say_now()
         self._is_rearming = False
-
-
-def _calls(asks: Sequence[_Ask]) -> list[_Call]:
-    """Group requests by account, in their order; of limits that changed meanwhile, the newest."""
-    calls: dict[str, _Call] = {}
-    for ask in asks:
-        for account, limits in ask.limited:
-            call = calls.setdefault(account, _Call(account, limits))
-            call.limits = limits
-            call.asks.append(ask)
-    return list(calls.values())
 
 
 async def _send(

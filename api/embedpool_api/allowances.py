@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from embedpool_shared.accounts import PICO_PER_USD, Limits
@@ -144,6 +145,7 @@ def _written(left: int, limit: int, reset_ms: int) -> tuple[bytes, bytes, bytes]
     return b"%d" % limit, b"%d" % left, duration(reset_ms).encode()
 
 
+@lru_cache(maxsize=256)
 def duration(ms: int) -> str:
     """Write a duration as OpenAI does: `12ms`, `1.5s`, `6m0s`, `1h0m0s`."""
     if 0 < ms < 1_000:

@@ -13,7 +13,8 @@ from typing import Final
 
 from msgspec import structs
 
-from embedpool_api.admission import Admission, Admitted
+from embedpool_api.admission import Admission
+from embedpool_api.asks import Admitted
 from embedpool_api.attribution import NOTHING
 from embedpool_api.callers import ANYBODY
 from embedpool_api.orders import Order

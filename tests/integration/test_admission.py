@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from embedpool_api.admission import Admission, Admitted
+from embedpool_api.admission import Admission
+from embedpool_api.asks import Admitted
 from embedpool_shared.accounts import PICO_PER_USD, Limits
 from embedpool_shared.errors import (
     BudgetExceeded,

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from embedpool_api.admission import LEASE_MS, REARM_S, Admission, Admitted
+from embedpool_api.admission import LEASE_MS, REARM_S, Admission
+from embedpool_api.asks import Admitted
 from embedpool_shared.accounts import Limits
 from embedpool_shared.errors import QueueUnavailable, RateLimited
 from embedpool_shared.names import Names

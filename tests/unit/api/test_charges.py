@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from embedpool_api.admission import Admitted
+from embedpool_api.asks import Admitted
 from embedpool_api.attribution import NOTHING, Attribution
 from embedpool_api.callers import MASTER, Caller
 from embedpool_api.charges import HOLD_BEYOND_DEADLINE_S, Charge, Charges
