@@ -75,7 +75,7 @@ class Standing(NamedTuple):
 
 def reserves(limits: Limits) -> bool:
     """Tell whether an account with these limits reserves what it lets in."""
-    return any(limit is not None for limit in (limits.rpm, limits.tpm, limits.budget_pico_usd))
+    return limits.rpm is not None or limits.tpm is not None or limits.budget_pico_usd is not None
 
 
 def limit_arguments(limits: Limits) -> list[int | str]:
@@ -135,17 +135,22 @@ def rate_limit_headers(asked: Sequence[Standing]) -> list[Header]:
             row = (max(0, tpm - standing.tokens), tpm, standing.tokens_reset_ms)
             tokens = row if tokens is None else min(tokens, row)
     if requests is not None:
-        headers += zip(_REQUEST_HEADERS, _written(*requests), strict=True)
+        headers += _written(_REQUEST_HEADERS, *requests)
     if tokens is not None:
-        headers += zip(_TOKEN_HEADERS, _written(*tokens), strict=True)
+        headers += _written(_TOKEN_HEADERS, *tokens)
     return headers
 
 
-def _written(left: int, limit: int, reset_ms: int) -> tuple[bytes, bytes, bytes]:
-    return b"%d" % limit, b"%d" % left, duration(reset_ms).encode()
+def _written(names: Sequence[bytes], left: int, limit: int, reset_ms: int) -> list[Header]:
+    bound, remaining, reset = names
+    return [(bound, b"%d" % limit), (remaining, b"%d" % left), (reset, _duration(reset_ms))]
 
 
 @lru_cache(maxsize=256)
+def _duration(ms: int) -> bytes:
+    return duration(ms).encode()
+
+
 def duration(ms: int) -> str:
     """Write a duration as OpenAI does: `12ms`, `1.5s`, `6m0s`, `1h0m0s`."""
     if 0 < ms < 1_000:

@@ -27,6 +27,7 @@ from embedpool_api.passage import PASSAGE, Passage
 from embedpool_api.paths import MODEL
 from embedpool_api.posted import Answer
 from embedpool_api.response import (
+    Header,
     answer_headers,
     charged_tokens,
     debug_headers,
@@ -100,6 +101,29 @@ class Embeddings:
             path_model=scope[MODEL],
             default_model=self._settings.default_model,
         )
+        order = await self._ordered(request, caller, scope, began_at=began_at)
+        charge = await self._served(order, receive, passage)
+        chunks = await _written(
+            passage.replies, is_base64=request.is_base64, asked_model=request.model
+        )
+        own = _headers(
+            order,
+            passage.replies,
+            model=request.model,
+            length=sum(map(len, chunks)),
+            processing_ms=(now() - began_at) * 1_000,
+        )
+        own += charge.headers()
+        if headers.get(b"x-embedpool-debug") == b"1":
+            own += debug_headers(passage.replies, items=len(order.fitted.inputs))
+        await _send(send, own, chunks)
+
+    async def _ordered(
+        self, request: EmbeddingRequest, caller: Caller, scope: Scope, *, began_at: float
+    ) -> Order:
+        """Understand a request: which model, for whom, until when; the passage learns of it."""
+        headers: Mapping[bytes, bytes] = scope[HEADERS]
+        passage: Passage = scope[PASSAGE]
         resolved = passage.resolved = self._resolve(request.model, caller)
         patience_s = budget_s(headers, self._settings.request_timeout_s, asked_s=request.timeout_s)
         order = passage.order = Order(
@@ -113,37 +137,7 @@ class Embeddings:
             give_up_at=began_at + patience_s,
             trace=passage.span.traceparent if passage.span else "",
         )
-        charge = await self._served(order, receive, passage)
-        replies = passage.replies
-        parts = [(reply.vectors, reply.dims) for reply in replies]
-        used_tokens = sum(reply.tokens for reply in replies)
-        trace = replies[0].trace
-        chunks = await _written(
-            parts,
-            is_base64=request.is_base64,
-            model=(trace.model if trace else "") or request.model,
-            prompt_tokens=used_tokens,
-        )
-        own = answer_headers(
-            length=sum(map(len, chunks)),
-            processing_ms=(now() - began_at) * 1_000,
-            call_id=order.call_id,
-            model=request.model,
-            cost_pico_usd=sum(map(charged_tokens, replies))
-            * resolved.card.price_per_token_pico_usd,
-        )
-        own += charge.headers()
-        if caller.identity is not None:
-            own.append(key_spend_header(caller.identity))
-        if headers.get(b"x-embedpool-debug") == b"1":
-            own += debug_headers(replies, items=len(order.fitted.inputs))
-        if len(chunks) == 1:
-            await send({"type": WHOLE, "status": 200, "headers": own, "body": chunks[0]})
-            return
-        await send({"type": "http.response.start", "status": 200, "headers": own})
-        for chunk in chunks[:-1]:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": chunks[-1]})
+        return order
 
     def _resolve(self, model: str, caller: Caller) -> Resolved:
         catalog = self._observer.catalog
@@ -224,9 +218,13 @@ class Embeddings:
 
 
 async def _written(
-    parts: Sequence[tuple[bytes, int]], *, is_base64: bool, model: str, prompt_tokens: int
+    replies: Sequence[JobReply], *, is_base64: bool, asked_model: str
 ) -> list[bytes]:
     """Write the body, letting others pass between the pieces of a large one."""
+    parts = [(reply.vectors, reply.dims) for reply in replies]
+    trace = replies[0].trace
+    model = (trace.model if trace else "") or asked_model
+    prompt_tokens = sum(reply.tokens for reply in replies)
     if is_small(parts, is_base64=is_base64):
         return [
             embedding_body(parts, is_base64=is_base64, model=model, prompt_tokens=prompt_tokens)
@@ -238,3 +236,28 @@ async def _written(
         chunks.append(chunk)
         await asyncio.sleep(0)
     return chunks
+
+
+def _headers(
+    order: Order, replies: Sequence[JobReply], *, model: str, length: int, processing_ms: float
+) -> list[Header]:
+    own = answer_headers(
+        length=length,
+        processing_ms=processing_ms,
+        call_id=order.call_id,
+        model=model,
+        cost_pico_usd=sum(map(charged_tokens, replies)) * order.price_per_token_pico_usd,
+    )
+    if order.caller.identity is not None:
+        own.append(key_spend_header(order.caller.identity))
+    return own
+
+
+async def _send(send: Send, headers: list[Header], chunks: Sequence[bytes]) -> None:
+    if len(chunks) == 1:
+        await send({"type": WHOLE, "status": 200, "headers": headers, "body": chunks[0]})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for chunk in chunks[:-1]:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": chunks[-1]})

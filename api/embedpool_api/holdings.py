@@ -116,7 +116,10 @@ class Holdings:
             self.doubt(notice.account)
 
     def _holding(self, account: str) -> _Holding:
-        return self._of.setdefault(account, _Holding())
+        holding = self._of.get(account)
+        if holding is None:
+            holding = self._of[account] = _Holding()
+        return holding
 
     def _forget_if_empty(self, account: str, holding: _Holding) -> None:
         if not (holding.in_flight or holding.is_due):
