@@ -346,12 +346,15 @@ async def test_nothing_is_billed_twice_whatever_goes_wrong(
 
     books.wait_until_nothing_is_held(patience_s=30)
     endings = endings_of(row for row in office.log() if row["request_id"].startswith("turmoil-"))
-    for name, answer in turmoil.answers.items():
+    never_queued = {name for name, answer in turmoil.answers.items() if answer.status == 503}
+    assert set(turmoil.answers) - set(endings) <= never_queued
+    for name in set(turmoil.answers) & set(endings):
+        answer = turmoil.answers[name]
         told = answer.body["usage"]["total_tokens"] if answer.status == 200 else 0
         cost = Decimal(answer.headers.get("x-embedpool-cost-usd", 0))
         assert (endings[name]["used"], endings[name]["spend"]) == (told, float(cost))
     assert set(endings) <= set(turmoil.answers) | turmoil.gone
-    told = sum(endings[name]["used"] for name in turmoil.answers)
+    told = sum(endings[name]["used"] for name in set(turmoil.answers) & set(endings))
     unheard = sum(endings[name]["used"] for name in turmoil.gone & set(endings))
 
     of_keys = [books.sums(f"key:{payer.token_id}") for payer in payers]
