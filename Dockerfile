@@ -12,7 +12,7 @@ ENV PATH=/opt/embedpool/bin:$PATH \
     PYTHONUNBUFFERED=1
 RUN groupadd --gid 10001 embedpool \
     && useradd --uid 10001 --gid embedpool --no-create-home --home-dir /var/lib/embedpool embedpool \
-    && install -d -o embedpool -g embedpool /var/lib/embedpool
+    && install -d -o embedpool -g embedpool /var/lib/embedpool /srv/embedpool
 
 
 FROM base AS wheel

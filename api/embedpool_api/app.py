@@ -13,6 +13,8 @@ from embedpool_api.errors import error_body
 from embedpool_api.middleware import REQUEST_ID, Edge, send_error
 from embedpool_api.openapi import document
 from embedpool_api.paths import MODEL, hot_path
+from embedpool_api.routes.batches import batches_router
+from embedpool_api.routes.files import files_router
 from embedpool_api.routes.keys import keys_router
 from embedpool_api.routes.metrics import metrics_router
 from embedpool_api.routes.model_info import model_info_router
@@ -56,6 +58,9 @@ def create_app(parts: ApiParts) -> ASGIApp:
     if parts.admin is not None:
         for router in ADMIN_ROUTERS:
             inner.include_router(router(parts.admin))
+    if parts.bulk is not None:
+        inner.include_router(files_router(parts.bulk))
+        inner.include_router(batches_router(parts.bulk))
     if parts.status is not None:
         inner.include_router(status_router(parts.status))
     for kind in (EmbedPoolError, RequestValidationError, HTTPException, Exception):

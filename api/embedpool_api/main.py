@@ -18,6 +18,7 @@ from embedpool_api.accounts.spend_log import SpendLog
 from embedpool_api.accounts.store import Accounts
 from embedpool_api.admission import Admission
 from embedpool_api.app import create_app
+from embedpool_api.bulk.assembly import Bulk
 from embedpool_api.callers import Gate
 from embedpool_api.charges import Charges
 from embedpool_api.corked import CorkedHttp
@@ -132,8 +133,8 @@ def _app(loaded: LoadedConfig, options: ApiOptions, watched: Watched) -> Any:
     identities = Identities(accounts.identity, secrets)
     identify = _gate(config, identities, secrets).identify
     metrics = watched.metrics_parts(config, identify)
-    charges = Charges(Admission(line, names, api_id=options.api_id, spawn=running.spawn))
-
+    admission = Admission(line, names, api_id=options.api_id, spawn=running.spawn)
+    bulk = Bulk(config, names, line, admission=admission, spawn=running.spawn)
     collector = Collector(names, line, catalog=lambda: observer.catalog)
     master_key = config.master_key
 
@@ -141,10 +142,12 @@ def _app(loaded: LoadedConfig, options: ApiOptions, watched: Watched) -> Any:
     async def lifespan(_: Any) -> AsyncIterator[None]:
         running.spawn(observer.run())
         running.spawn(watched.beat(observer))
+        bulk.begin()
         try:
             yield
         finally:
             await running.end()
+            await bulk.close()
             await accounts.close()
             await collector.close()
             await observer.leave()
@@ -156,7 +159,7 @@ def _app(loaded: LoadedConfig, options: ApiOptions, watched: Watched) -> Any:
                 identify=identify,
                 observer=observer,
                 lanes=lanes,
-                charges=charges,
+                charges=Charges(admission),
                 tokens=tokens,
             ),
             catalog=lambda: observer.catalog,
@@ -175,6 +178,7 @@ def _app(loaded: LoadedConfig, options: ApiOptions, watched: Watched) -> Any:
                 sessions=Sessions(master_key.get_secret_value(), secrets) if master_key else None,
                 version=_version(),
             ),
+            bulk=bulk.parts(identify),
             metrics=metrics,
             witness=watched.witness,
             lifespan=lifespan,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from embedpool_api.bulk.parts import BulkParts
     from embedpool_api.callers import Caller
     from embedpool_api.routes.admin import AdminParts
     from embedpool_api.routes.metrics import MetricsParts
@@ -34,6 +35,8 @@ class ApiParts:
     """Tells the caller by its headers; `Gate.identify` is one."""
     admin: AdminParts | None = None
     """What an administrator's routes need; without it there are none."""
+    bulk: BulkParts | None = None
+    """What the routes about files and batches need; without it there are none."""
     status: StatusParts | None = None
     """What the status page needs; without it there is none."""
     metrics: MetricsParts | None = None

@@ -18,7 +18,7 @@ def answer_headers(
     *, length: int | None, processing_ms: float, call_id: str, model: str, cost_pico_usd: int
 ) -> list[Header]:
     """List the headers of every 200; `length` None leaves the framing to the server."""
-    cost = _usd(cost_pico_usd)
+    cost = exact_usd(cost_pico_usd)
     headers = [
         (b"content-type", b"application/json"),
         (b"openai-processing-ms", b"%d" % processing_ms),
@@ -39,7 +39,7 @@ def charged_tokens(reply: JobReply) -> int:
 
 def key_spend_header(identity: Identity) -> Header:
     """Tell what the key had spent when it was last looked up."""
-    return (b"x-litellm-key-spend", _usd(identity.key_cost_pico_usd))
+    return (b"x-litellm-key-spend", exact_usd(identity.key_cost_pico_usd))
 
 
 def debug_headers(replies: Sequence[JobReply], *, items: int) -> list[Header]:
@@ -75,7 +75,7 @@ def header_value(text: str) -> bytes:
     return bytes(ord(letter) if " " <= letter <= "~" else 0x3F for letter in text)
 
 
-def _usd(pico_usd: int) -> bytes:
+def exact_usd(pico_usd: int) -> bytes:
     """Write money exactly, in dollars, without an exponent."""
     whole, rest = divmod(pico_usd, _PICO)
     return b"%d.%012d" % (whole, rest) if rest else b"%d.0" % whole

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from typing_extensions import override
 
+from embedpool_cli.batches_arguments import add_batches_actions
 from embedpool_cli.embed_arguments import add_embed
 from embedpool_cli.key_arguments import add_key_actions
 
@@ -41,6 +42,7 @@ def parsed(
     _add_check(commands)
     add_key_actions(_command(commands, "key", "a running pool's virtual keys"), environ)
     add_embed(_command(commands, "embed", "files of texts in, files of vectors out"), environ)
+    add_batches_actions(_command(commands, "batches", "a running pool's batches"), environ)
     return parser.parse_args(arguments)
 
 

@@ -1,7 +1,7 @@
 """The `embedpool` command.
 
 Exit codes: 0 ended as asked, 1 failed (`check` found the config unusable, the pool said no to
-`key`), 2 refused to start and said why, 130 interrupted.
+`key` or `batches`), 2 refused to start and said why, 130 interrupted.
 """
 
 # ruff: noqa: PLC0415 - each command imports what it needs only when it runs: help is there at once
@@ -13,9 +13,12 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from embedpool_cli.arguments import parsed
+
+if TYPE_CHECKING:
+    from embedpool_cli.terminal import Terminal
 
 EXIT_REFUSED: Final = 2
 EXIT_INTERRUPTED: Final = 130
@@ -108,11 +111,26 @@ def _check(options: Namespace, environ: Mapping[str, str]) -> int:
 
 def _key(options: Namespace, environ: Mapping[str, str]) -> int:
     from embedpool_cli.key import run_key
+
+    return _asked(run_key, options, environ)
+
+
+def _batches(options: Namespace, environ: Mapping[str, str]) -> int:
+    from embedpool_cli.batches import run_batches
+
+    return _asked(run_batches, options, environ)
+
+
+def _asked(
+    run: Callable[[Namespace, Mapping[str, str], Terminal], int],
+    options: Namespace,
+    environ: Mapping[str, str],
+) -> int:
     from embedpool_cli.terminal import Terminal
 
     terminal = Terminal(sys.stdout, sys.stderr, sys.stdin, is_interactive=sys.stdin.isatty())
     try:
-        return run_key(options, environ, terminal)
+        return run(options, environ, terminal)
     except BrokenPipeError:
         # Whoever reads has had enough (`| head`); Python would complain once more when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -139,6 +157,7 @@ COMMANDS: Final[Mapping[str, Callable[[Namespace, Mapping[str, str]], int]]] = {
     "check": _check,
     "key": _key,
     "embed": _embed,
+    "batches": _batches,
 }
 
 

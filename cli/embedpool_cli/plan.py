@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from pydantic import SecretStr
 
@@ -13,9 +14,12 @@ from embedpool_cli.children import child_command
 from embedpool_cli.embedded_valkey import EmbeddedValkey
 from embedpool_cli.listening import base_url
 from embedpool_cli.supervisor import Say
-from embedpool_shared.config.environment import SECRET_NAME
+from embedpool_shared.config.environment import FILES_URL_NAME, SECRET_NAME
 from embedpool_shared.config.settings import Config
 from embedpool_shared.telemetry.outlet import RUN_DIRECTORY
+
+FILES: Final = "files"
+"""The folder of the data directory that holds the files of batches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +86,8 @@ class Plan:
             "EMBEDPOOL_DATA_DIR": str(self.options.data_directory),
             RUN_DIRECTORY: str(self.run_directory or ""),
         }
+        if self.config.files.url is None:
+            own[FILES_URL_NAME] = f"file://{self.options.data_directory / FILES}"
         if self.valkey:
             own["REDIS_URL"] = self.valkey.url
         if self.kept_secret:

@@ -54,7 +54,20 @@ class PoolClient:
         """POST a JSON object and read one."""
         return self._asked("POST", path, json.dumps(body).encode())
 
+    def start_of(self, path: str, *, max_bytes: int) -> bytes:
+        """GET the first bytes of what need not be JSON."""
+        response, text = self._answer("GET", path, None, max_bytes)
+        if response.status != 200:
+            self._read(response, text)
+        return text[:max_bytes]
+
     def _asked(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+        return self._read(*self._answer(method, path, body, MAX_ANSWER_BYTES))
+
+    def _answer(
+        self, method: str, path: str, body: bytes | None, max_bytes: int
+    ) -> tuple[HTTPResponse, bytes]:
+        """Ask, and read at most one byte more than may come."""
         connection, prefix = self._connection()
         headers = {"authorization": f"Bearer {self.key}", "accept": "application/json"}
         if body is not None:
@@ -62,15 +75,15 @@ class PoolClient:
         try:
             connection.request(method, prefix + path, body, headers)
             response = connection.getresponse()
-            text = response.read(MAX_ANSWER_BYTES + 1)
-            if response.length and len(text) <= MAX_ANSWER_BYTES:
+            text = response.read(max_bytes + 1)
+            if response.length and len(text) <= max_bytes:
                 # Asked for a number of bytes, http.client does not say that fewer came.
                 raise ConnectionAbortedError(ECONNABORTED, "the answer broke off")
         except (OSError, HTTPException, UnicodeError) as error:
             raise Unreachable(self._silence(error)) from None
         finally:
             connection.close()
-        return self._read(response, text)
+        return response, text
 
     def _connection(self) -> tuple[HTTPConnection, str]:
         parts = urlsplit(self.url)

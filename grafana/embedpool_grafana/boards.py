@@ -57,7 +57,8 @@ CHOOSERS: Final = (
     Chooser("job", "Job", _IN_NAMESPACE),
     Chooser(
         "model", "Model",
-        'embedpool_requests_total{cluster=~"$cluster", namespace=~"$namespace", job=~"$job"}',
+        'embedpool_request_seconds_count{'
+        'cluster=~"$cluster", namespace=~"$namespace", job=~"$job"}',
     ),
 )  # fmt: skip
 

@@ -5,26 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from embedpool_grafana.boards import Board, Chooser, Row
-from embedpool_grafana.panels import BAD, GOOD, WORSE, Text, figure, lines, rows, timeline
+from embedpool_grafana.key_states import BY_KEY, STATES, key_states
+from embedpool_grafana.panels import Text, figure, lines, rows, timeline
 from embedpool_grafana.queries import Query, amount, least, most, now, quantile, rate, share
 
 _PROVIDER: Final = 'provider=~"$provider"'
 _TEAM: Final = 'team=~"$team"'
-_STATES: Final = {
-    "0": ("ready", GOOD),
-    "1": ("cooling", WORSE),
-    "2": ("open", WORSE),
-    "3": ("retired", BAD),
-}
-_BY_KEY: Final = "provider, key"
-
-
-def _state(state: str, number: int) -> str:
-    """Number a state, so that the three that matter add up to what a key is in."""
-    matcher = f'state="{state}"'
-    return f"{number} * {most('key_state', _PROVIDER, matcher, by=_BY_KEY)}"
-
-
 _KEYS: Final = Row(
     "Keys",
     (
@@ -37,11 +23,8 @@ _KEYS: Final = Row(
                 span=12,
                 height=10,
             ),
-            Query(
-                " + ".join((_state("cooling", 1), _state("open", 2), _state("retired", 3))),
-                "{{provider}} {{key}}",
-            ),
-            words=_STATES,
+            Query(key_states(_PROVIDER), "{{provider}} {{key}}"),
+            words=STATES.words,
         ),
         rows(
             Text(
@@ -52,11 +35,11 @@ _KEYS: Final = Row(
                 span=12,
                 height=10,
             ),
-            Query(now("key_in_flight", _PROVIDER, by=_BY_KEY)),
-            Query(now("key_slots", _PROVIDER, by=_BY_KEY)),
-            Query(least("key_headroom_ratio", _PROVIDER, 'limit="requests"', by=_BY_KEY)),
-            Query(least("key_headroom_ratio", _PROVIDER, 'limit="tokens"', by=_BY_KEY)),
-            Query(most("key_cooling_seconds", _PROVIDER, by=_BY_KEY)),
+            Query(now("key_in_flight", _PROVIDER, by=BY_KEY)),
+            Query(now("key_slots", _PROVIDER, by=BY_KEY)),
+            Query(least("key_headroom_ratio", _PROVIDER, 'limit="requests"', by=BY_KEY)),
+            Query(least("key_headroom_ratio", _PROVIDER, 'limit="tokens"', by=BY_KEY)),
+            Query(most("key_cooling_seconds", _PROVIDER, by=BY_KEY)),
             renamed={
                 "provider": "Provider",
                 "key": "Key",
@@ -89,8 +72,8 @@ _KEYS: Final = Row(
             ),
             Query(
                 share(
-                    now("key_in_flight", _PROVIDER, by=_BY_KEY),
-                    now("key_slots", _PROVIDER, by=_BY_KEY),
+                    now("key_in_flight", _PROVIDER, by=BY_KEY),
+                    now("key_slots", _PROVIDER, by=BY_KEY),
                 ),
                 "{{provider}} {{key}}",
             ),
@@ -101,7 +84,7 @@ _KEYS: Final = Row(
                 "Time until a key is usable again; it counts down.",
                 "s",
             ),
-            Query(most("key_cooling_seconds", _PROVIDER, by=_BY_KEY), "{{provider}} {{key}}"),
+            Query(most("key_cooling_seconds", _PROVIDER, by=BY_KEY), "{{provider}} {{key}}"),
         ),
     ),
 )

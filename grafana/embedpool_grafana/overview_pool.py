@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from embedpool_grafana.boards import Row
-from embedpool_grafana.panels import BAD, GOOD, Text, lines, rows, timeline
+from embedpool_grafana.key_states import STATES, key_states
+from embedpool_grafana.panels import BAD, GOOD, AnyPanel, Text, lines, rows, timeline
 from embedpool_grafana.queries import Query, least, mean, most, now, quantile, rate, selector
 
 MAX_LOOP_LAG_S: Final = 0.25
@@ -45,43 +46,37 @@ BATCHES: Final = Row(
     ),
 )
 
+
+def _waiting(title: str, meaning: str, unit: str, name: str) -> AnyPanel:
+    text = Text(title, meaning, unit, span=6)
+    return lines(text, Query(now(name, by="model"), "{{model}}"), stacked=True)
+
+
 QUEUE: Final = Row(
     "Queue",
     (
-        lines(
-            Text(
-                "Items waiting",
-                "Items waiting or in flight, true without any worker. If it only grows, the pool "
-                "is slower than its callers.",
-                "short",
-                span=6,
-            ),
-            Query(now("queue_items", by="model"), "{{model}}"),
-            stacked=True,
+        _waiting(
+            "Items waiting",
+            "Items waiting or in flight, true without any worker. If it only grows, the pool is "
+            "slower than its callers.",
+            "short",
+            "queue_items",
         ),
         lines(
             Text("Oldest pack", "Age of the oldest pack not yet answered.", "s", span=6),
             Query(most("queue_oldest_seconds", by="model, class"), "{{model}} {{class}}"),
         ),
-        lines(
-            Text(
-                "Tokens waiting",
-                "Tokens waiting or in flight: what the providers' token limits must let through.",
-                "short",
-                span=6,
-            ),
-            Query(now("queue_tokens", by="model"), "{{model}}"),
-            stacked=True,
+        _waiting(
+            "Tokens waiting",
+            "Tokens waiting or in flight: what the providers' token limits must let through.",
+            "short",
+            "queue_tokens",
         ),
-        lines(
-            Text(
-                "Bytes waiting",
-                "Bytes waiting or in flight; a model's are bounded by pool.max_queue_bytes.",
-                "bytes",
-                span=6,
-            ),
-            Query(now("queue_bytes", by="model"), "{{model}}"),
-            stacked=True,
+        _waiting(
+            "Bytes waiting",
+            "Bytes waiting or in flight; a model's are bounded by pool.max_queue_bytes.",
+            "bytes",
+            "queue_bytes",
         ),
     ),
 )
@@ -102,7 +97,7 @@ WORKERS: Final = Row(
             Text(
                 "Keys by state",
                 "Provider keys that are ready, cooling (throttled, or out of money), open "
-                "(failing) and retired (rejected). The dashboard Keys and spend says which.",
+                "(failing) and retired (rejected).",
                 "short",
             ),
             Query(now("key_state", by="state"), "{{state}}"),
@@ -150,7 +145,6 @@ WORKERS: Final = Row(
                 "Redis, as each role sees it",
                 "Away as soon as one process of the role gets no answer.",
                 "short",
-                span=12,
                 height=6,
             ),
             Query(least("redis_up", by="job, role"), "{{job}} {{role}}"),
@@ -158,10 +152,21 @@ WORKERS: Final = Row(
         ),
         rows(
             Text(
+                "Keys not ready",
+                "Which keys rest or are rejected; empty is good. The dashboard Keys and spend says "
+                "for how long.",
+                "short",
+                height=6,
+            ),
+            Query(f"{key_states()} > 0"),
+            renamed={"provider": "Provider", "key": "Key", "Value": "State"},
+            states=STATES,
+        ),
+        rows(
+            Text(
                 "What runs",
                 "How many targets run each version. Two versions are a deployment under way.",
                 "short",
-                span=12,
                 height=6,
             ),
             Query(f"count by (job, role, version) ({selector('build_info')})"),

@@ -52,6 +52,14 @@ Steps = Sequence[tuple[float | None, str]]
 """From which value on which colour; the first from None on."""
 
 
+@dataclass(frozen=True, slots=True)
+class States:
+    """What values mean: names with colours, and the same colours by value."""
+
+    words: Mapping[str, tuple[str, str]]
+    steps: Steps
+
+
 def lines(
     text: Text, *queries: Query, stacked: bool = False, limit: float | None = None
 ) -> timeseries.Panel:
@@ -99,12 +107,7 @@ def timeline(
     text: Text, *queries: Query, words: Mapping[str, tuple[str, str]]
 ) -> statetimeline.Panel:
     """Show how states followed each other; `words` name and colour the values."""
-    panel = _described(statetimeline.Panel(), text, queries)
-    results = {
-        value: models.ValueMappingResult(text=name, color=colour, index=index)
-        for index, (value, (name, colour)) in enumerate(words.items())
-    }
-    panel.mappings([models.ValueMap(options=results)])
+    panel = _described(statetimeline.Panel(), text, queries).mappings([_coloured(words)])
     panel.show_value(common_models.VisibilityMode.NEVER).row_height(0.8).merge_values(True)
     return panel
 
@@ -129,11 +132,13 @@ def rows(
     *queries: Query,
     renamed: Mapping[str, str],
     units: Mapping[str, str] = MappingProxyType({}),
+    states: States | None = None,
 ) -> table.Panel:
     """Tabulate the present values of several queries with the same labels, one row per label set.
 
     `renamed` maps labels, `Value` of one query or `Value #A`, `Value #B` … of several to headings;
-    other columns are left out. `units` are those of headings that differ from the panel's.
+    other columns are left out. `units` are those of headings that differ from the panel's, `states`
+    name and colour those of the only query.
     """
     panel = _described(table.Panel(), text, ())
     for number, query in enumerate(queries):
@@ -148,6 +153,12 @@ def rows(
     panel.with_transformation(models.DataTransformerConfig(id_val="organize", options=named))
     for heading, unit in units.items():
         panel.override_by_name(heading, [models.DynamicConfigValue(id_val="unit", value=unit)])
+    if states is not None:
+        panel.thresholds(_steps(states.steps)).mappings([_coloured(states.words)])
+        filled = models.DynamicConfigValue(
+            id_val="custom.cellOptions", value={"type": "color-background"}
+        )
+        panel.override_by_name(renamed["Value"], [filled])
     return panel
 
 
@@ -168,6 +179,14 @@ def _target(query: Query, number: int) -> prometheus.Dataquery:
 def _steps(steps: Steps) -> dashboard.ThresholdsConfig:
     found = [models.Threshold(value=value, color=colour) for value, colour in steps]
     return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(found)
+
+
+def _coloured(words: Mapping[str, tuple[str, str]]) -> models.ValueMap:
+    results = {
+        value: models.ValueMappingResult(text=name, color=colour, index=index)
+        for index, (value, (name, colour)) in enumerate(words.items())
+    }
+    return models.ValueMap(options=results)
 
 
 def _words(words: Mapping[str, str]) -> models.ValueMap:

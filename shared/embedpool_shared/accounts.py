@@ -9,9 +9,11 @@ each call, from the record as the api last read it.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
+
+from embedpool_shared.errors import InternalError
 
 RECORD: Final = "record"
 """Field of an account's hash: the record as JSON."""
@@ -131,6 +133,17 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     created_at: float = 0.0
     updated_at: float = 0.0
+
+
+R = TypeVar("R", KeyRecord, TeamRecord, UserRecord)
+
+
+def record_of(kind: type[R], raw: bytes) -> R:
+    """Read a record; raises `InternalError` for what is none."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.DecodeError:
+        raise InternalError(f"a {kind.__name__} in Redis cannot be read") from None
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):

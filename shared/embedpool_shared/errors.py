@@ -26,6 +26,7 @@ EmbedPoolError
 │   ├── NoKeys                 no usable provider key before the deadline
 │   ├── DeadlineExceeded       nobody listens any more
 │   ├── ProviderFailed         the provider failed after all tries
+│   ├── StoreUnavailable       the file store is away, or full
 │   └── InternalError          our bug
 └── ProviderError              what an adapter raises; becomes a verdict, never crosses Redis
     ├── RefusedInput           400/422: at least one input of the call is not wanted
@@ -162,6 +163,10 @@ class DeadlineExceeded(PoolError):
 
 class ProviderFailed(PoolError):
     """The provider failed after all tries."""
+
+
+class StoreUnavailable(PoolError):
+    """The file store is away, full, or not there at all."""
 
 
 class InternalError(PoolError):

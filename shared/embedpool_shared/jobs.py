@@ -148,6 +148,7 @@ class LedgerRecord(msgspec.Struct, array_like=True):
     cached: int = 0  # the part of `used` that came from the cache, and costs nothing
     bill: Bill | None = None
     dims: int = 0
+    requests: int = 1  # how many it stands for; a batch's lines are booked many at a time
 
     @property
     def cost_pico_usd(self) -> int:

@@ -169,6 +169,10 @@ class Names:
         """Sorted set with TTL: an owner's files, by when they expire."""
         return f"{self.bulk}:files:{owner}"
 
+    def listed_files(self, owner: str) -> str:
+        """Sorted set with TTL: an owner's files, by their creation; "" for all owners'."""
+        return f"{self.bulk}:listed:{owner}"
+
     def stored(self, owner: str) -> str:
         """Hash with TTL: the size of each of an owner's files, for its quota."""
         return f"{self.bulk}:stored:{owner}"
@@ -180,6 +184,11 @@ class Names:
     def batches(self, owner: str) -> str:
         """Sorted set with TTL: an owner's batches, by their creation; "" for all owners'."""
         return f"{self.bulk}:batches:{owner}"
+
+    @property
+    def contents(self) -> str:
+        """Sorted set: every file in the file store, by when its content is to be deleted."""
+        return f"{self.bulk}:contents"
 
     @property
     def bulk(self) -> str:

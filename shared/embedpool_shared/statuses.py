@@ -39,6 +39,7 @@ STATUS_OF: Final[dict[type[errors.EmbedPoolError], Row]] = {
     errors.NoKeys: Row(503, "no_keys", "no_keys"),
     errors.DeadlineExceeded: Row(504, "timeout_error", "timeout"),
     errors.ProviderFailed: Row(502, "upstream_error"),
+    errors.StoreUnavailable: Row(503, "service_unavailable", "file_store_unavailable"),
     errors.InternalError: Row(500, "server_error"),
 }
 UNMAPPED: Final = STATUS_OF[errors.InternalError]

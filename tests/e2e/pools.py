@@ -109,9 +109,9 @@ class Fleet:
         api.wait_for_ok(f"{self.url}/readyz")
         return api
 
-    def worker(self, name: str) -> Program:
+    def worker(self, name: str, *, env: Mapping[str, str] = NONE) -> Program:
         """Start a worker under this name and wait until it says in Redis that it lives."""
-        worker = self._start("worker", "--id", name)
+        worker = self._start("worker", "--id", name, env=env)
         with store_at(self.store_url) as store:
             worker.wait_until(lambda: name in store.alive(), patience_s=15, what=f"a living {name}")
         return worker

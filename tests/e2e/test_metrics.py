@@ -29,6 +29,9 @@ pytestmark = pytest.mark.long
 CANARY: Final = "canary-text-of-a-caller"
 KEYS: Final = ("sk-the-first-key-of-this-test-1234", "sk-the-second-key-of-this-test-5678")
 TOKEN: Final = "a-token-for-scraping"
+MANY_MODELS: Final = 100
+SCRAPES: Final = 10
+SCRAPED_EVERY_S: Final = 15
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,10 @@ class Scraped:
             for sample in (family.samples if family else ())
             if sample.name == name and labels.items() <= sample.labels.items()
         )
+
+    def series(self, role: Role) -> int:
+        """Count a role's series."""
+        return sum(len(family.samples) for family in self.families(role).values())
 
     def embed(self, *texts: str, model: str = "small", **headers: str) -> httpx.Response:
         """Ask for vectors."""
@@ -129,10 +136,7 @@ def test_a_target_shows_every_metric_of_its_role_and_nothing_else(
 
 
 def test_names_that_callers_make_up_make_no_series(scraped: Scraped) -> None:
-    def series() -> int:
-        return sum(len(family.samples) for family in scraped.families(Role.API).values())
-
-    before = series()
+    before = scraped.series(Role.API)
     asked_before = scraped.total(Role.API, "embedpool_requests_total", model="unknown")
     with ThreadPoolExecutor(8) as callers:
         list(callers.map(lambda n: scraped.embed("x", model=f"made-up-{n}"), range(1_000)))
@@ -142,7 +146,7 @@ def test_names_that_callers_make_up_make_no_series(scraped: Scraped) -> None:
         return now == asked_before + 1_000
 
     wait_until(all_are_counted, patience_s=5, what="every request is counted")
-    assert series() <= before + 1
+    assert scraped.series(Role.API) <= before + 1
 
 
 def test_a_worker_that_dies_takes_its_gauges_along_and_no_count(scraped: Scraped) -> None:
@@ -221,3 +225,30 @@ def test_a_port_that_is_taken_is_one_warning_and_nothing_is_left_of_the_run(
             wait_until(lambda: not pool.program.is_running, patience_s=10, what="the end")
 
     assert not run.exists()
+
+
+def test_scraping_a_pool_of_a_hundred_models_takes_less_than_a_hundredth_of_a_core(
+    fake: FakeProvider,
+) -> None:
+    ports = {role: free_port() for role in (Role.API, Role.WORKER)}
+    env = {f"EMBEDPOOL_METRICS_{role.name}_PORT": str(port) for role, port in ports.items()}
+    models = (short_entry(f"model-{number}", fake, *KEYS) for number in range(MANY_MODELS))
+    config = guarded(fake, *models, metrics={"token": TOKEN})
+    with serving("--api-processes", "2", "--workers", "2", config=config, env=env) as pool:
+        many = Scraped(pool, ports)
+        wait_until(
+            lambda: all(many.series(role) > MANY_MODELS * 100 for role in ports),
+            patience_s=10,
+            what="all models are there, and written for the first time",
+        )
+        before_s = cpu_s_of_parent(pool)
+        for port in [*ports.values()] * SCRAPES:
+            httpx.get(f"http://127.0.0.1:{port}/metrics", headers=bearer(TOKEN))
+
+        assert (cpu_s_of_parent(pool) - before_s) / SCRAPES < 0.01 * SCRAPED_EVERY_S
+
+
+def cpu_s_of_parent(pool: Pool) -> float:
+    """The CPU time of the process that is scraped."""
+    (parent,) = [member for member in pool.program.members() if member.pid == pool.program.pid]
+    return parent.cpu_s

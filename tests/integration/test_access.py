@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import redis
 
-from embedpool_shared.errors import ConfigInvalid, QueueUnavailable
+from embedpool_api.bulk.arq_jobs import BatchJobs
+from embedpool_shared.batch_records import BatchRecords
+from embedpool_shared.batches import BatchField, BatchRecord, FileRecord, Purpose, Status
+from embedpool_shared.errors import BadRequest, ConfigInvalid, QueueUnavailable
+from embedpool_shared.file_records import FileRecords
+from embedpool_shared.file_store import FileStore
 from embedpool_shared.redis import AccessDenied, RedisAddress, connection_pool
+from embedpool_shared.store_probe import same_store
+from embedpool_worker.arq_workers import maintenance_worker
 from embedpool_worker.handover import hand_over
-from embedpool_worker.maintenance import Housekeeper, maintenance_worker
+from embedpool_worker.maintenance import Housekeeper
 from integration.one_process import MODEL, Embedder, Site, observed, right, until
 from support.orphans import dying_with_us
 from support.ports import free_port
@@ -28,17 +35,16 @@ if TYPE_CHECKING:
 COMMANDS: Final = (
     "+client|setname +ping +select +time +eval +evalsha "
     "+get +mget +set +del +unlink +exists +persist +pexpire +pttl +setbit +getbit "
-    "+hget +hmget +hset +hgetall +hdel +hincrby +sadd "
-    "+zadd +zrem +zcard +zscore +zpopmin +zrange +zrangebyscore +zremrangebyscore "
+    "+hget +hmget +hset +hgetall +hdel +hincrby +hlen +expire +sadd "
+    "+zadd +zrem +zcard +zscore +zrank +zrevrank +zpopmin "
+    "+zrange +zrangebyscore +zremrangebyscore "
     "+xadd +xdel +xlen +xrange +xrevrange +xtrim +xread "
     "+xreadgroup +xack +xpending +xclaim +xautoclaim "
     "+xgroup|create +xgroup|delconsumer +xinfo|consumers +xinfo|groups +xinfo|stream "
 )
 """What embedpool needs of Redis; the manual of operations lists the same."""
-ARQ_COMMANDS: Final = (
-    "+multi +exec +watch +unwatch +psetex +setex +incrby +expire +zincrby +dbsize +info "
-)
-"""What the maintenance jobs need besides."""
+ARQ_COMMANDS: Final = "+multi +exec +watch +unwatch +psetex +setex +incrby +zincrby +dbsize +info "
+"""What the jobs of arq need besides."""
 TEST_COMMANDS: Final = "+keys +xlen "
 """What this test asks to see whether all is well."""
 
@@ -134,6 +140,66 @@ async def test_a_user_with_few_rights_serves_a_whole_pool_over_tls(
     log: Any = admin.acl_log()
     refused = [(entry["reason"], entry["object"]) for entry in log]
     assert refused == []
+
+
+async def test_a_user_with_few_rights_keeps_files_and_batches_on_redis_seven(
+    tls_server: tuple[RedisServer, Path], admin: redis.Redis, tmp_path: Path
+) -> None:
+    server, ca_file = tls_server
+    async with Site(url_of(server), prefix="acl", ca_file=str(ca_file)) as site:
+        line, names = site.line("bulk"), site.names
+        files, batches = FileRecords(line, names), BatchRecords(line, names)
+        now = await files.promise("file-1", lives_s=-1)
+        assert await files.due() == ["file-1"]
+        assert await files.add(file_record(now), max_files=1, max_bytes=10)
+        assert not await files.add(file_record(now, "file-2"), max_files=1, max_bytes=10)
+        await batches.create(batch_record(now))
+        assert await batches.note("batch_1", {BatchField.TOTAL: 1}) is Status.VALIDATING
+        with pytest.raises(BadRequest):
+            await files.delete("file-1")
+        await batches.step("batch_1", Status.COMPLETED, from_=[Status.VALIDATING])
+        assert len(await batches.list("key:a", limit=9)) == 1
+        for is_oldest_first in (True, False):
+            assert not await files.list(
+                None, after="file-1", limit=9, is_oldest_first=is_oldest_first
+            )
+        assert await files.delete("file-1")
+        assert await files.stored("key:a") == (0, 0)
+        await files.gone(["file-1"])
+        assert await same_store(line, names, FileStore(tmp_path.as_uri()))
+        jobs = BatchJobs(site.pool("jobs"), names)
+        await jobs.enqueue("batch_1")
+        await jobs.close()
+        assert await site.call("ZRANGE", names.bulk_jobs, 0, -1) == [b"batch_1"]
+
+    log: Any = admin.acl_log()
+    assert [(entry["reason"], entry["object"]) for entry in log] == []
+
+
+def file_record(now: float, file_id: str = "file-1") -> FileRecord:
+    """A file of ten bytes."""
+    return FileRecord(
+        id=file_id,
+        owner="key:a",
+        path=f"files/{file_id}",
+        size_bytes=10,
+        created_at=now,
+        expires_at=now + 60,
+        filename="in.jsonl",
+        purpose=Purpose.BATCH,
+    )
+
+
+def batch_record(now: float) -> BatchRecord:
+    """A batch that reads it."""
+    return BatchRecord(
+        id="batch_1",
+        owner="key:a",
+        input_file_id="file-1",
+        input_path="files/file-1",
+        created_at=now,
+        expires_at=now + 60,
+    )
 
 
 @pytest.mark.usefixtures("admin")

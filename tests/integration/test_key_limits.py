@@ -61,21 +61,22 @@ def fullest_minute(calls: Sequence[Call]) -> tuple[int, int]:
             st.floats(0, 1),  # the share of them that must travel together
             st.integers(0, 1_000),  # ms until the call arrives
             st.sampled_from(["use", "use", "use", "use less", "return"]),
+            st.booleans(),  # whether it is for bulk
         ),
         max_size=120,
     ),
 )
 def test_no_sliding_minute_exceeds_a_limit(
-    client: redis.Redis, rpm: int, tpm: int, steps: list[tuple[int, int, float, int, str]]
+    client: redis.Redis, rpm: int, tpm: int, steps: list[tuple[int, int, float, int, str, bool]]
 ) -> None:
     client.flushall()
     key = KeyAtWill(client, rpm=rpm, tpm=tpm)
     calls: list[Call] = []
     returns: list[tuple[int, int, int]] = []
-    for pause_ms, tokens, share, delay_ms, what in steps:
+    for pause_ms, tokens, share, delay_ms, what, is_bulk in steps:
         key.now_ms += pause_ms
         least = min(int(tokens * share), tpm)
-        leased = key.lease(tokens=tokens, least=least, returns=returns)
+        leased = key.lease(tokens=tokens, least=least, is_bulk=is_bulk, returns=returns)
         returns = []
         assert leased.requests or leased.wait_ms > 0
         if not leased.requests:

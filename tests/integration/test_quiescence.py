@@ -11,8 +11,10 @@ import pytest
 
 from embedpool_api.inbox import REPLIES_PER_READ
 from embedpool_shared.jobs import LaneClass
+from embedpool_worker.arq_workers import maintenance_worker, run_for_ever
+from embedpool_worker.bulk.leading import Leading
 from embedpool_worker.handover import hand_over
-from embedpool_worker.maintenance import Housekeeper, maintenance_worker, run_maintenance
+from embedpool_worker.maintenance import Housekeeper
 from integration.history import History
 from integration.one_process import Embedder, Site, observed, until
 
@@ -123,7 +125,13 @@ def keep_house(site: Site, worker: WorkerSide) -> None:
     async def tidy() -> None:
         await housekeeper.tidy(frozenset({worker.worker_id}))
 
-    site.spawn(run_maintenance(lambda: maintenance_worker(pool, site.names, tidy)))
+    site.spawn(run_for_ever(lambda: maintenance_worker(pool, site.names, tidy)))
+
+    async def lead(_epoch: int) -> None:
+        pytest.fail("nobody leads while there is no batch")
+
+    line = site.line("w1-lead")
+    site.spawn(Leading(line, site.names, lead, worker_id=worker.worker_id).run())
 
 
 async def test_the_chores_drop_consumers_that_are_gone_but_not_what_they_hold(

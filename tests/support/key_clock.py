@@ -57,6 +57,7 @@ class KeyAtWill:
         calls: int = 1,
         tokens: int = 0,
         least: int = 0,
+        is_bulk: bool = False,
         in_flight: int = 0,
         may_grow: bool = False,
         is_new: bool = False,
@@ -66,7 +67,7 @@ class KeyAtWill:
         reply = self._run(
             "lease_key",
             worker, in_flight, self.slots, int(may_grow), 100, int(is_new), WINDOW_MS, GRAIN_MS,
-            self.rpm, self.tpm, calls, tokens, least, *said,
+            self.rpm, self.tpm, calls, tokens, least, int(is_bulk), *said,
             *(part for returned in returns for part in returned),
         )  # fmt: skip
         return Leased(*reply)

@@ -38,13 +38,15 @@ class Member:
     cpu_s: float
 
 
-def wait_until(is_so: Callable[[], bool], *, patience_s: float, what: str) -> None:
+def wait_until(
+    is_so: Callable[[], bool], *, patience_s: float, what: str, glance_s: float = _GLANCE_S
+) -> None:
     """Return as soon as `is_so`; raises `NotInTime` saying `what` did not happen."""
     give_up_at = time.monotonic() + patience_s
     while not is_so():
         if time.monotonic() > give_up_at:
             raise NotInTime(f"{what}: not within {patience_s:g} s")
-        time.sleep(_GLANCE_S)
+        time.sleep(glance_s)
 
 
 def answers_ok(url: str) -> bool:

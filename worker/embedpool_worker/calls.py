@@ -123,7 +123,9 @@ class Calls:
     def _has_another_key(self, batch: Batch) -> bool:
         """Tell whether a usable key is left that has not failed for this batch."""
         now = asyncio.get_running_loop().time()
-        keys = candidates(self.permits.keys_of(batch.deployments), batch.failed_with, now=now)
+        keys = candidates(
+            self.permits.keys_of(batch.deployments), batch.failed_with, batch.lane_class, now=now
+        )
         return any(key not in batch.failed_with for key in keys)
 
     async def _with_permit(

@@ -67,12 +67,17 @@ class Committer:
         self._idle.set()
 
     def end(self, endings: Iterable[Ending]) -> None:
-        """Commit these as soon as the line is free."""
+        """Commit these as soon as the line is free; those of direct jobs go home at once."""
         for ending in endings:
-            ending.job.has_ended = True
+            job = ending.job
+            job.has_ended = True
             if ending.reply.cached:
                 self._metrics.cached(ending.reply.cached)
-            self._endings.append(ending)
+            if job.pack.home is None:
+                self._endings.append(ending)
+            else:
+                job.pack.open.pop(job.job.number, None)
+                job.pack.home(job, ending.reply, ending.record)
         if self._endings:
             self._idle.clear()
             self._wake.set()

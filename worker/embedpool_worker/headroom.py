@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from embedpool_shared.jobs import LaneClass
+
 ASK_AGAIN_S: Final = 0.25
 """What others hand back makes room sooner than a refusal can know."""
 
@@ -62,6 +64,14 @@ class Share:
 
 
 @dataclass(slots=True)
+class Refusal:
+    """What calls of one class were told last; in the past, that there may be room."""
+
+    full_until_at: float = 0.0  # unless something is handed back before
+    ask_again_at: float = 0.0
+
+
+@dataclass(slots=True)
 class Headroom:
     """The leases of one key in this process."""
 
@@ -69,8 +79,9 @@ class Headroom:
     tpm: int | None
     leases: list[Lease] = field(default_factory=list)
     returns: list[Return] = field(default_factory=list)
-    full_until_at: float = 0.0  # unless something is handed back before
-    ask_again_at: float = 0.0
+    refusals: dict[LaneClass, Refusal] = field(
+        default_factory=lambda: {lane_class: Refusal() for lane_class in LaneClass}
+    )
 
     def covers(self, need: Need, *, now: float) -> bool:
         """Tell whether a call can be made at once."""
@@ -87,15 +98,29 @@ class Headroom:
         self.lapse(now)
         return Share(lease.grain, tokens, lease.valid_until_at)
 
-    def lease(self, lease: Lease) -> None:
-        """Take in what was granted."""
+    def lease(self, lease: Lease, lane_class: LaneClass = LaneClass.INTERACTIVE) -> None:
+        """Take in what was granted; where bulk finds room, everybody does."""
         self.leases.append(lease)
-        self.full_until_at = self.ask_again_at = 0.0
+        for one in {lane_class, LaneClass.INTERACTIVE}:
+            self.refusals[one] = Refusal()
 
-    def refused(self, wait_s: float, *, now: float) -> None:
-        """Note that there is no room for so long, by what is counted as used by now."""
-        self.full_until_at = now + wait_s
-        self.ask_again_at = now + min(wait_s, ASK_AGAIN_S)
+    def refused(
+        self, wait_s: float, lane_class: LaneClass = LaneClass.INTERACTIVE, *, now: float
+    ) -> None:
+        """Note that there is no room for so long; where interactive calls find none, nobody does.
+
+        That is by what is counted as used by now.
+        """
+        for one in {lane_class, LaneClass.BULK}:
+            self.refusals[one] = Refusal(now + wait_s, now + min(wait_s, ASK_AGAIN_S))
+
+    def full_until_at(self, lane_class: LaneClass) -> float:
+        """Say until when this class was told that there is no room."""
+        return self.refusals[lane_class].full_until_at
+
+    def ask_again_at(self, lane_class: LaneClass) -> float:
+        """Say when this class may ask for room again."""
+        return self.refusals[lane_class].ask_again_at
 
     def hand_back_all(self) -> None:
         """Use none of the leases any more: the provider says that there is nothing left."""

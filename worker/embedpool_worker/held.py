@@ -1,20 +1,30 @@
 """What a worker holds: leased packs, their jobs, the items that wait. Pure.
 
 A pack is *held* from its delivery until every job of its stream entry has *ended*: answered,
-failed, expired or cancelled, and then committed. All instants (`…_at`) are on the loop's clock.
+failed, expired or cancelled, and then committed. A *direct* pack never was in Redis: a batch's
+lines, whose endings go home to whoever fed them. All instants (`…_at`) are on the loop's clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
-from embedpool_shared.jobs import Input, Job, LaneClass, MergeKey, pack_from
+from embedpool_shared.jobs import (
+    Input,
+    Job,
+    JobReply,
+    LaneClass,
+    LedgerRecord,
+    MergeKey,
+    pack_from,
+)
 
 
 @dataclass(slots=True, eq=False)
 class HeldPack:
-    """A stream entry leased by this worker."""
+    """A stream entry leased by this worker; or a direct pack, which has a home instead."""
 
     entry_id: str
     lane_class: LaneClass
@@ -29,6 +39,7 @@ class HeldPack:
     is_lost: bool = False  # the lease is somebody else's now
     is_begun: bool = False  # at least one of its items was sent
     leased_at: float = 0.0  # when this worker got it; 0.0: it was not leased
+    home: Home | None = None  # where the endings of a direct pack go
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +58,10 @@ class HeldJob:
     cached_items: int = 0  # how many of its items did
     is_cancelled: bool = False
     has_ended: bool = False
+
+
+Home = Callable[[HeldJob, JobReply, LedgerRecord], None]
+"""Takes a direct job's ending; it is neither committed nor booked by anybody else."""
 
 
 @dataclass(slots=True, eq=False)
@@ -97,15 +112,40 @@ def held_pack(
         leased_at=leased_at,
     )
     for job in jobs:
-        held.open[job.number] = HeldJob(
-            pack=held,
-            job=job,
-            merge=pack.merges[job.merge],
-            deadline_at=arrived_at + job.budget_ms / 1_000,
-            vectors=[None] * len(job.inputs),
-            missing=len(job.inputs),
-        )
+        _open(held, job, pack.merges[job.merge])
     return held
+
+
+def direct_pack(
+    pack_id: str, jobs: Iterable[tuple[Job, MergeKey]], *, fed_at: float, home: Home
+) -> HeldPack:
+    """Hold jobs of the bulk class that never were in Redis; nobody is asked for their marks."""
+    listed = list(jobs)
+    held = HeldPack(
+        entry_id="",
+        lane_class=LaneClass.BULK,
+        pack_id=pack_id,
+        api="",
+        numbers=tuple(job.number for job, _ in listed),
+        arrived_at=fed_at,
+        checked_at=inf,
+        deliveries=0,
+        home=home,
+    )
+    for job, merge in listed:
+        _open(held, job, merge)
+    return held
+
+
+def _open(held: HeldPack, job: Job, merge: MergeKey) -> None:
+    held.open[job.number] = HeldJob(
+        pack=held,
+        job=job,
+        merge=merge,
+        deadline_at=held.arrived_at + job.budget_ms / 1_000,
+        vectors=[None] * len(job.inputs),
+        missing=len(job.inputs),
+    )
 
 
 def _numbers(listed: bytes) -> frozenset[int] | None:

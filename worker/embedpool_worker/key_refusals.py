@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from embedpool_shared.errors import DeadlineExceeded, Overloaded, PoolError
+from embedpool_shared.jobs import LaneClass
 from embedpool_worker.keyring import KeyHealth, ready_at, rested_at
 from embedpool_worker.verdicts import no_keys
 
 
-def changes_at(key: KeyHealth) -> tuple[float, ...]:
+def changes_at(key: KeyHealth, lane_class: LaneClass) -> tuple[float, ...]:
     """List the instants at which the key becomes usable, or as good as any other."""
     if key.is_retired:
         return ()
-    ask_again_at = key.headroom.ask_again_at if key.headroom else 0.0
+    ask_again_at = key.headroom.ask_again_at(lane_class) if key.headroom else 0.0
     return key.rested_at(), key.breaker.doubted_until_at, ask_again_at
 
 
-def in_vain(keys: Sequence[KeyHealth], *, until_at: float, now: float) -> PoolError | None:
+def in_vain(
+    keys: Sequence[KeyHealth], lane_class: LaneClass, *, until_at: float, now: float
+) -> PoolError | None:
     """The refusal, if none of these keys can be called in time; a busy one always might be."""
-    first_ready_at = ready_at(keys, now=now)
+    first_ready_at = ready_at(keys, lane_class, now=now)
     if first_ready_at is not None and first_ready_at <= max(until_at, now):
         return None
     provider = keys[0].deployment.provider

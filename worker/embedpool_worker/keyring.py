@@ -117,7 +117,11 @@ class KeyHealth:
 
 
 def candidates(
-    keys: Sequence[KeyHealth], avoided: Collection[KeyHealth], *, now: float
+    keys: Sequence[KeyHealth],
+    avoided: Collection[KeyHealth],
+    lane_class: LaneClass,
+    *,
+    now: float,
 ) -> list[KeyHealth]:
     """The usable keys; without those that failed lately, or for this batch, while there are others.
 
@@ -127,14 +131,14 @@ def candidates(
     fresh = [key for key in usable if key not in avoided]
     trusted = [key for key in fresh if not key.breaker.is_doubted(now)]
     for preferred in (trusted, fresh):
-        if any(not is_full(key, now=now) for key in preferred):
+        if any(not is_full(key, lane_class, now=now) for key in preferred):
             return preferred
     return usable
 
 
-def is_full(key: KeyHealth, *, now: float) -> bool:
-    """Tell whether the key's limits are known to have no room."""
-    return key.headroom is not None and key.headroom.full_until_at > now
+def is_full(key: KeyHealth, lane_class: LaneClass, *, now: float) -> bool:
+    """Tell whether the key's limits are known to have no room for this class."""
+    return key.headroom is not None and key.headroom.full_until_at(lane_class) > now
 
 
 def choose(
@@ -156,7 +160,7 @@ def to_ask(keys: Iterable[KeyHealth], lane_class: LaneClass, *, now: float) -> K
         key
         for key in keys
         if key.headroom and key.is_usable(now) and key.has_room(lane_class)
-        and key.headroom.ask_again_at <= now
+        and key.headroom.ask_again_at(lane_class) <= now
     ]  # fmt: skip
     return min(ready, key=KeyHealth.load, default=None)
 
@@ -166,12 +170,13 @@ def rested_at(keys: Iterable[KeyHealth], *, now: float) -> float | None:
     return min((max(now, key.rested_at()) for key in keys if not key.is_retired), default=None)
 
 
-def ready_at(keys: Iterable[KeyHealth], *, now: float) -> float | None:
+def ready_at(keys: Iterable[KeyHealth], lane_class: LaneClass, *, now: float) -> float | None:
     """Say when the first key has rested and has room (`now` if it is only busy), None if never."""
-    return min((key_ready_at(key, now=now) for key in keys if not key.is_retired), default=None)
+    living = (key for key in keys if not key.is_retired)
+    return min((key_ready_at(key, lane_class, now=now) for key in living), default=None)
 
 
-def key_ready_at(key: KeyHealth, *, now: float) -> float:
+def key_ready_at(key: KeyHealth, lane_class: LaneClass, *, now: float) -> float:
     """Say when a key that is not retired has rested and has room, as far as is known."""
-    full_until_at = key.headroom.full_until_at if key.headroom else 0.0
+    full_until_at = key.headroom.full_until_at(lane_class) if key.headroom else 0.0
     return max(now, key.rested_at(), full_until_at)

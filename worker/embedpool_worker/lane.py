@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from embedpool_shared.errors import EmbedPoolError, ModelNotFound
+from embedpool_shared.errors import DeadlineExceeded, EmbedPoolError, ModelNotFound
 from embedpool_shared.jobs import LaneClass, MergeKey
 from embedpool_worker.dispatch import Dispatcher
 from embedpool_worker.held import HeldJob, HeldPack, Item, items_of
@@ -59,24 +59,29 @@ class Lane:
         self._deployments_of = deployments_of
         self._max_waiting_items = bounds.max_waiting_items
         self._queues: dict[tuple[MergeKey, LaneClass], MergeQueue] = {}
+        self._aside: dict[HeldPack, int] = {}  # direct packs that are being looked up: their items
         self._room = {lane_class: asyncio.Event() for lane_class in LaneClass}
+        self._direct_room = asyncio.Event()
         self._calls = 0
         self._is_cleared = False
         self._quiet = asyncio.Event()
         self._quiet.set()
-        for event in self._room.values():
+        for event in (*self._room.values(), self._direct_room):
             event.set()
 
     def admit(self, pack: HeldPack) -> None:
-        """Queue every open job of a pack that was just leased, unless the lane was cleared."""
+        """Queue every open job of a pack just leased or fed, unless the lane was cleared."""
         if self._is_cleared:
             return
         if self.recall is None:
             self._admit(pack, [])
-        else:
-            self.recall.look_up(pack, self._deployments_of, then=self._admit)
+            return
+        if pack.home is not None:
+            self._aside[pack] = sum(job.missing for job in pack.open.values())
+        self.recall.look_up(pack, self._deployments_of, then=self._admit)
 
     def _admit(self, pack: HeldPack, complete: list[tuple[HeldJob, str]]) -> None:
+        self._aside.pop(pack, None)
         if self._is_cleared or pack.is_lost:
             return
         for job, model in complete:
@@ -123,21 +128,35 @@ class Lane:
         """Wait until fewer items of this class wait here than two full calls take."""
         await self._room[lane_class].wait()
 
+    async def has_direct_room(self) -> None:
+        """Wait until fewer items that were fed directly wait here than two full calls take.
+
+        Whoever waits feeds one piece each time: so they share evenly, and nobody's queue is long.
+        """
+        await self._direct_room.wait()
+
     def tell_room(self, lane_class: LaneClass) -> None:
-        """Recount what waits."""
+        """Recount what waits; what was fed directly keeps nobody from reading."""
         queues = [q for (_, c), q in self._queues.items() if c is lane_class]
         waiting = sum(len(queue.waiting.items) for queue in queues)
+        leased = sum(queue.waiting.leased for queue in queues)
         most = max((LOOKAHEAD_CALLS * queue.caps.max_items for queue in queues), default=1)
         self.dispatcher.witness.metrics.waiting(lane_class, waiting)
-        if waiting < min(most, self._max_waiting_items):
-            self._room[lane_class].set()
-        else:
-            self._room[lane_class].clear()
+        most = min(most, self._max_waiting_items)
+        _set_if(self._room[lane_class], leased < most)
+        if lane_class is LaneClass.BULK:
+            direct = waiting - leased + sum(self._aside.values())
+            _set_if(self._direct_room, direct < most)
 
     def bulk_beside(self, merge: MergeKey) -> Waiting | None:
         """The bulk items that could ride along with interactive ones of this merge key."""
         queue = self._queues.get((merge, LaneClass.BULK))
         return queue.waiting if queue else None
+
+    def withdraw(self) -> None:
+        """End the jobs that were cancelled and still wait, without waiting for a permit."""
+        for queue in list(self._queues.values()):
+            self.dispatcher.fail(queue.withdrawn(), _cancelled())
 
     def forget(self, queue: MergeQueue) -> None:
         """Drop a queue that is empty and has nothing in flight."""
@@ -163,6 +182,17 @@ class Lane:
         self._is_cleared = True
         for queue in list(self._queues.values()):
             queue.stop()
+
+
+def _set_if(event: asyncio.Event, is_so: bool) -> None:
+    if is_so:
+        event.set()
+    else:
+        event.clear()
+
+
+def _cancelled() -> DeadlineExceeded:
+    return DeadlineExceeded("The request was cancelled before a provider call could be made")
 
 
 def _nobody_serves(merge: MergeKey) -> ModelNotFound:

@@ -15,8 +15,10 @@ from typing import Any
 
 import uvloop
 
+from embedpool_shared import tokens
 from embedpool_shared.config.secret import require_secret, secrets_of
 from embedpool_shared.config.settings import Config
+from embedpool_shared.file_store import configured_store
 from embedpool_shared.jobs import LaneClass, MergeKey
 from embedpool_shared.lines import jobs_address, lines, main_address
 from embedpool_shared.measures import Role
@@ -25,13 +27,17 @@ from embedpool_shared.names import Names
 from embedpool_shared.presence import WORKER, Presence, Seen
 from embedpool_shared.redis import Line, connection_pool
 from embedpool_shared.sealing import Secrets
+from embedpool_shared.store_probe import StoreProbe
 from embedpool_shared.telemetry.outlet import joining
+from embedpool_worker.arq_workers import BulkJobs, maintenance_worker, run_for_ever
+from embedpool_worker.bulk.means import Means
+from embedpool_worker.bulk.service import BulkService, bounds_of, bulk_threads
 from embedpool_worker.cached_vectors import Spaces
 from embedpool_worker.deployments import Adapter, Deployment
 from embedpool_worker.fleet.understanding import Understanding, understood
 from embedpool_worker.key_policy import KeyPolicy
 from embedpool_worker.learned_caps import LearnedCaps
-from embedpool_worker.maintenance import Housekeeper, maintenance_worker, run_maintenance
+from embedpool_worker.maintenance import Housekeeper
 from embedpool_worker.pool import Pool
 from embedpool_worker.providers import adapters
 from embedpool_worker.providers.http_options import HttpOptions
@@ -116,6 +122,7 @@ class WorkerProcess:
         self._watched = watched
         config = found.loaded.config
         self._options = options
+        self._found = found
         self._fleet = found.fleet
         self._names = Names(config.redis.prefix)
         self._line = lines(config, f"worker:{options.worker_id}")
@@ -157,6 +164,7 @@ class WorkerProcess:
                 witness=watched.witness,
             ),
         )
+        self._bulk = self._bulk_service(config)
         self._presence = Presence(
             self._line("presence"),
             self._names,
@@ -178,21 +186,27 @@ class WorkerProcess:
                 beside = [
                     tasks.create_task(self._presence.run()),
                     tasks.create_task(self._watched.beat()),
-                    tasks.create_task(run_maintenance(self._maintenance_worker)),
+                    tasks.create_task(run_for_ever(self._maintenance_worker)),
                     tasks.create_task(self._catalog.run()),
                 ]
                 if self._cache:
                     beside.append(tasks.create_task(self._cache.recall.run()))
                     beside.append(tasks.create_task(self._cache.storing.run()))
+                if self._bulk:
+                    beside.append(tasks.create_task(self._bulk.run()))
                 tasks.create_task(self._pool.run())
                 tasks.create_task(self._stop_when_asked(beside))
         finally:
+            if self._bulk:
+                await self._bulk.leave()
             await self._presence.leave()
             await self._adapters.close()
             self._tokenizing.shutdown(wait=False, cancel_futures=True)
 
     async def _stop_when_asked(self, beside: Sequence[asyncio.Task[None]]) -> None:
         await self._stop.wait()
+        if self._bulk:
+            self._bulk.ask_to_stop()
         await self._pool.stop(grace_s=self._options.grace_s)
         for task in beside:
             task.cancel()
@@ -212,11 +226,36 @@ class WorkerProcess:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._tokenizing, function, *arguments)
 
+    def _bulk_service(self, config: Config) -> BulkService | None:
+        store = configured_store(config)
+        if store is None:
+            return None
+        means = Means(
+            names=self._names,
+            line=self._line,
+            store=store,
+            threads=bulk_threads(),
+            catalog=self._found.catalog,
+            tokens=tokens,
+            lane=self._pool.lane,
+            bounds=bounds_of(config),
+            default_model=config.llm.default_embedding_model,
+            rows_ended=self._watched.witness.rows_ended,
+        )
+        probe = StoreProbe(self._line("bulk"), self._names, store)
+        return BulkService(means, self._bulk_jobs, probe, worker_id=self._options.worker_id)
+
+    def _bulk_jobs(self) -> BulkJobs:
+        name = f"embedpool-worker:{self._options.worker_id}:arq-bulk"
+        return BulkJobs(connection_pool(self._jobs_address, client_name=name), self._names)
+
     def _maintenance_worker(self) -> Any:
         housekeeper = Housekeeper(self._line("tidy"), self._line("directory"), self._names)
 
         async def tidy() -> None:
             await housekeeper.tidy(frozenset(name.rpartition(":")[2] for name in self._alive))
+            if self._bulk:
+                await self._bulk.sweep()
 
         name = f"embedpool-worker:{self._options.worker_id}:arq"
         pool = connection_pool(self._jobs_address, client_name=name)

@@ -1,37 +1,14 @@
-"""The slow chores, as arq cron jobs: the only module of the worker that knows arq.
-
-arq wakes only at its polls: nothing here may matter within a minute. Jobs are JSON, never pickle.
-"""
+"""The slow chores: consumers of dead workers are dropped, ledgers are bounded."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final, cast
 
-import msgspec
-from arq.connections import ArqRedis
-from arq.cron import cron
-from arq.worker import Worker
-from redis.asyncio.connection import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
-from embedpool_shared.errors import QueueUnavailable
 from embedpool_shared.jobs import LaneClass
 from embedpool_shared.names import GROUP, LaneNames, Names
 from embedpool_shared.redis import Line, RedisRefused
 from embedpool_worker.commit import LEDGER_BOUND
 from embedpool_worker.handover import drop_consumer
-
-POLL_S: Final = 10.0
-HEALTH_S: Final = 60
-
-_json = msgspec.json.Encoder()
 
 
 class Housekeeper:
@@ -64,61 +41,3 @@ class Housekeeper:
             # One that still holds something is kept: a living sweeper takes that over first.
             if name not in alive:
                 await drop_consumer(self._line, lane, lane_class, consumer=name)
-
-
-def maintenance_worker(
-    pool: ConnectionPool, names: Names, tidy: Callable[[], Awaitable[None]]
-) -> Worker:
-    """Build the arq worker that runs the chores; one of all worker processes does each."""
-
-    async def tidy_lanes(_context: dict[Any, Any]) -> None:
-        try:
-            await tidy()
-        except QueueUnavailable:
-            return  # the next quarter of an hour will do
-
-    pool.connection_kwargs["retry"] = Retry(
-        ExponentialBackoff(cap=1.0, base=0.05),
-        retries=30,
-        supported_errors=(RedisConnectionError, RedisTimeoutError),
-    )
-    redis = ArqRedis(
-        pool,
-        job_serializer=_json.encode,
-        job_deserializer=msgspec.json.decode,
-        default_queue_name=names.maintenance,
-    )
-    return Worker(
-        cron_jobs=[
-            cron(
-                cast("Any", tidy_lanes),
-                name=f"{names.maintenance}:tidy",
-                minute={5, 20, 35, 50},
-                second=0,
-                timeout=60,
-                keep_result=0,
-            )
-        ],
-        queue_name=names.maintenance,
-        redis_pool=redis,
-        handle_signals=False,
-        poll_delay=POLL_S,
-        health_check_interval=HEALTH_S,
-        job_serializer=_json.encode,
-        job_deserializer=msgspec.json.decode,
-        log_results=False,
-    )
-
-
-async def run_maintenance(build: Callable[[], Worker]) -> None:
-    """Run the chores for ever; a Redis that is away only delays them."""
-    while True:
-        worker = build()
-        try:
-            await worker.async_run()
-        except RedisError:
-            await asyncio.sleep(POLL_S)
-        finally:
-            # arq's own goodbye needs Redis; its connections are closed with the process anyway.
-            with suppress(RedisError):
-                await worker.close()

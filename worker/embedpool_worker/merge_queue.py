@@ -24,7 +24,7 @@ from embedpool_worker.delivery import Sending
 from embedpool_worker.deployments import Deployment
 from embedpool_worker.dispatch import Dispatcher
 from embedpool_worker.headroom import Need
-from embedpool_worker.held import Item
+from embedpool_worker.held import HeldJob, Item
 from embedpool_worker.marks import FRESH_FOR_S, Marks
 from embedpool_worker.packing import Waiting, due_in, form
 from embedpool_worker.permits import Permit, Permits
@@ -101,6 +101,18 @@ class MergeQueue:
         if not self._is_running and self.waiting.items and not self._is_stopped:
             self._is_running = True
             self._lane.spawn(self._run())
+
+    def withdrawn(self) -> set[HeldJob]:
+        """Take out every item whose job was cancelled, and list those jobs."""
+        waiting, self.waiting = self.waiting, Waiting()
+        jobs = {item.job for item in waiting.items if item.job.is_cancelled}
+        for item in waiting.items:
+            if item.job not in jobs:
+                self.waiting.append(item)
+        if jobs:
+            self._lane.tell_room(self.lane_class)
+            self._wake.set()
+        return jobs
 
     def stop(self) -> None:
         """Send nothing more."""
@@ -217,6 +229,8 @@ class MergeQueue:
 
     async def _refresh_marks(self) -> None:
         """Ask for cancellations, unless all is so fresh that a lone request would only wait."""
+        if not self.waiting.leased:
+            return
         oldest_at = asyncio.get_running_loop().time() - FRESH_FOR_S
         packs = {
             id(item.job.pack): item.job.pack

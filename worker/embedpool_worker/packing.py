@@ -30,16 +30,19 @@ class Waiting:
     items: deque[Item] = field(default_factory=deque)
     tokens: int = 0
     size_bytes: int = 0
+    leased: int = 0  # how many came from Redis, and not directly
 
     def append(self, item: Item) -> None:
         """Queue an item."""
         self.items.append(item)
+        self.leased += item.job.pack.home is None
         self.tokens += item.tokens
         self.size_bytes += item.size_bytes
 
     def pop_left(self) -> Item:
         """Take the oldest."""
         item = self.items.popleft()
+        self.leased -= item.job.pack.home is None
         self.tokens -= item.tokens
         self.size_bytes -= item.size_bytes
         return item

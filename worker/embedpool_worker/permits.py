@@ -161,7 +161,7 @@ class Permits:
             permit = self._take(waiter, now)
             if permit:
                 return permit
-        refusal = in_vain(keys, until_at=until_at, now=now)
+        refusal = in_vain(keys, lane_class, until_at=until_at, now=now)
         if refusal:
             raise refusal
         self._waiters[lane_class].append(waiter)
@@ -200,12 +200,12 @@ class Permits:
 
     def _refuse(self, now: float) -> None:
         for waiter in [w for queue in self._waiters.values() for w in queue]:
-            refusal = in_vain(waiter.keys, until_at=waiter.until_at, now=now)
+            refusal = in_vain(waiter.keys, waiter.lane_class, until_at=waiter.until_at, now=now)
             if refusal and not waiter.granted.done():
                 waiter.granted.set_exception(refusal)
 
     def _take(self, waiter: _Waiter, now: float) -> Permit | None:
-        keys = candidates(waiter.keys, waiter.avoided, now=now)
+        keys = candidates(waiter.keys, waiter.avoided, waiter.lane_class, now=now)
         need = waiter.need() if any(key.headroom for key in keys) else None
         health = choose(keys, waiter.lane_class, now=now, need=need)
         if health is None:
@@ -236,10 +236,10 @@ class Permits:
 
     def _ask_for_room(self, waiter: _Waiter, now: float) -> None:
         if self.shared:
-            keys = candidates(waiter.keys, waiter.avoided, now=now)
+            keys = candidates(waiter.keys, waiter.avoided, waiter.lane_class, now=now)
             health = to_ask(keys, waiter.lane_class, now=now)
             if health:
-                self.shared.ask(health, health.bounded(waiter.need()))
+                self.shared.ask(health, health.bounded(waiter.need()), waiter.lane_class)
 
     def _set_alarm(self, now: float) -> None:
         """Look again when a key has rested, limits have room again, or a wait for them is over."""
@@ -247,7 +247,7 @@ class Permits:
             self._alarm.cancel()
             self._alarm = None
         waiters = [waiter for queue in self._waiters.values() for waiter in queue]
-        instants = {at for w in waiters for key in w.keys for at in changes_at(key)}
+        instants = {at for w in waiters for key in w.keys for at in changes_at(key, w.lane_class)}
         instants |= {w.until_at for w in waiters if any(key.headroom for key in w.keys)}
         future = [at for at in instants if at > now]
         if future:

@@ -102,9 +102,16 @@ class Pool:
                 last = entry_id.decode()
                 self.serve(fields[1].decode())
 
+    def lane(self, model: str) -> ServedLane:
+        """The lane of a model, served from now on; raises `RuntimeError` unless the pool runs."""
+        self.serve(model)
+        if model not in self._lanes:
+            raise RuntimeError("the pool is not running")
+        return self._lanes[model]
+
     def serve(self, model: str) -> None:
         """Start serving a lane, once."""
-        if model in self._lanes or self._tasks is None:
+        if model in self._lanes or self._tasks is None or self._is_stopping:
             return
         served = self._lanes[model] = ServedLane(
             model,

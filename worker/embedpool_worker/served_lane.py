@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Final
 
 from embedpool_shared.errors import PoolError, QueueUnavailable
-from embedpool_shared.jobs import LaneClass, MergeKey
+from embedpool_shared.jobs import LaneClass, LedgerRecord, MergeKey
 from embedpool_shared.names import Names
 from embedpool_shared.redis import Line
 from embedpool_shared.sealing import Secrets
@@ -164,6 +164,26 @@ class ServedLane:
             )
             for lane_class in LaneClass
         ]
+
+    def feed(self, pack: HeldPack) -> None:
+        """Send a direct pack on its way; after a stop it is dropped, and nothing comes home."""
+        self.lane.admit(pack)
+
+    async def has_room(self) -> None:
+        """Wait until there is room for another piece of direct work."""
+        await self.lane.has_direct_room()
+
+    def booked(self) -> None:
+        """The lane's ledger has more to roll up."""
+        self.roller.notice()
+
+    def withdraw(self) -> None:
+        """End the cancelled jobs that still wait here."""
+        self.lane.withdraw()
+
+    def waste(self, record: LedgerRecord) -> None:
+        """Book what was paid for a direct job that nobody books."""
+        self.committer.waste(record)
 
     def chores(self) -> list[Coroutine[Any, Any, None]]:
         """The tasks that run as long as the worker does."""

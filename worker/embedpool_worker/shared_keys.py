@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from embedpool_shared.backoff import pause_s
 from embedpool_shared.errors import QueueUnavailable
+from embedpool_shared.jobs import LaneClass
 from embedpool_shared.names import Names
 from embedpool_shared.provider_keys import (
     GRAIN_MS,
@@ -34,7 +35,7 @@ from embedpool_shared.provider_keys import (
 )
 from embedpool_shared.redis import Line
 from embedpool_shared.scripts import script
-from embedpool_worker.headroom import Lease, Need
+from embedpool_worker.headroom import Headroom, Lease, Need
 from embedpool_worker.keyring import KeyHealth
 from embedpool_worker.provider_limits import Said, SaidLimit
 
@@ -73,6 +74,7 @@ class _Tie:
     health: KeyHealth
     most_slots: int
     need: Need | None = None
+    lane_class: LaneClass = LaneClass.INTERACTIVE  # of what is needed
     is_asked: bool = False
     reports: list[Report] = field(default_factory=list)
     said: Said | None = None
@@ -111,12 +113,19 @@ class SharedKeys:
         """Share this key from now on; its slots are the configured ones so far."""
         self._ties[health] = _Tie(health, health.slots)
 
-    def ask(self, health: KeyHealth, need: Need | None = None) -> None:
-        """Have a contact soon, and lease what `need` says."""
+    def ask(
+        self,
+        health: KeyHealth,
+        need: Need | None = None,
+        lane_class: LaneClass = LaneClass.INTERACTIVE,
+    ) -> None:
+        """Have a contact soon, and lease what `need` says; interactive needs go first."""
         tie = self._ties.get(health)
         if tie:
             tie.is_asked = True
-            tie.need = tie.need or need
+            goes_first = tie.lane_class is LaneClass.BULK and lane_class is LaneClass.INTERACTIVE
+            if need and (tie.need is None or goes_first):
+                tie.need, tie.lane_class = need, lane_class
             self._bell.set()
 
     def report(self, health: KeyHealth, report: Report) -> None:
@@ -175,7 +184,7 @@ class SharedKeys:
             )
             del tie.reports[0]
         asked_at = asyncio.get_running_loop().time()
-        need = tie.need
+        need, lane_class = tie.need, tie.lane_class
         reply = await self._line.run(
             script("lease_key"), [name], self._question(tie, asked_at), patience_s=PATIENCE_S
         )
@@ -184,7 +193,7 @@ class SharedKeys:
         tie.was_active = tie.is_asked or tie.health.in_flight > 0
         tie.is_asked = False
         tie.need = None if tie.need is need else tie.need
-        self._apply(tie, reply, asked_at)
+        self._apply(tie, reply, asked_at, lane_class)
         self.on_contact()
 
     def _question(self, tie: _Tie, now: float) -> list[Any]:
@@ -200,11 +209,12 @@ class SharedKeys:
             int(not (tie.has_met or health.is_retired)), timing.window_ms, timing.grain_ms,
             health.deployment.rpm or 0, health.deployment.tpm or 0,
             1 if need else 0, need.tokens if need else 0, need.least_tokens if need else 0,
+            int(tie.lane_class is LaneClass.BULK),
             *_said(said.requests if said else None), *_said(said.tokens if said else None),
             *(part for r in returns for part in (r.grain, r.requests, r.tokens)),
         ]  # fmt: skip
 
-    def _apply(self, tie: _Tie, reply: list[Any], asked_at: float) -> None:
+    def _apply(self, tie: _Tie, reply: list[Any], asked_at: float, lane_class: LaneClass) -> None:
         health, now = tie.health, asyncio.get_running_loop().time()
         cooling_ms, retired_ms, may_try, slots, workers, *limits = reply
         if cooling_ms:
@@ -217,20 +227,18 @@ class SharedKeys:
             health.is_retired = False  # another worker found that it works again
         health.slots = max(1, -(-slots // workers))
         if health.headroom:
-            self._apply_limits(health, limits, asked_at, now)
+            lease = self._leased(health.headroom, limits, asked_at)
+            if lease:
+                health.headroom.lease(lease, lane_class)
+            elif wait_ms := limits[-1]:
+                health.headroom.refused(wait_ms / 1_000, lane_class, now=now)
 
-    def _apply_limits(
-        self, health: KeyHealth, limits: list[int], asked_at: float, now: float
-    ) -> None:
-        headroom = health.headroom
-        if headroom is None:
-            return
-        rpm, tpm, requests, tokens, grain, wait_ms = limits
+    def _leased(self, headroom: Headroom, limits: list[int], asked_at: float) -> Lease | None:
+        rpm, tpm, requests, tokens, grain, _ = limits
         headroom.rpm, headroom.tpm = rpm or None, tpm or None
-        if requests:
-            headroom.lease(Lease(grain, requests, tokens, asked_at + self._timing.lease_s))
-        elif wait_ms:
-            headroom.refused(wait_ms / 1_000, now=now)
+        if not requests:
+            return None
+        return Lease(grain, requests, tokens, asked_at + self._timing.lease_s)
 
 
 def _description(health: KeyHealth) -> dict[KeyField, str]:

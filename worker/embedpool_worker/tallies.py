@@ -2,8 +2,9 @@
 
 A record counts for whoever pays, for the other accounts on its bill (team, user, end user, tags),
 for its lane's model, its provider and the whole pool. A request counts once: with the ending of its
-first job. Tokens paid twice (`FENCED`) are the pool's loss: they cost nobody anything, are no
-request, and settle no reservation, because the job has its real ending elsewhere.
+first job; a record of a batch's lines counts for as many as it says. Tokens paid twice (`FENCED`)
+are the pool's loss: they cost nobody anything, are no request, and settle no reservation, because
+the job has its real ending elsewhere.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class Tallies:
             counts = record.reason != FENCED
             if record.waste:
                 self.wasted[record.reason] += record.waste
-            requests = int(counts and (record.bill is None or record.bill.part == 0))
+            is_first = record.bill is None or record.bill.part == 0
+            requests = record.requests if counts and is_first else 0
             cost_pico_usd = record.cost_pico_usd
             for tally in self._counted_for(record):
                 tally.requests += requests

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-import msgspec
-
 from embedpool_shared.accounts import (
     RECORD,
     KeyRecord,
@@ -15,8 +13,8 @@ from embedpool_shared.accounts import (
     SpendField,
     TeamRecord,
     UserRecord,
+    record_of,
 )
-from embedpool_shared.errors import InternalError
 
 R = TypeVar("R", KeyRecord, TeamRecord, UserRecord)
 
@@ -46,14 +44,6 @@ class Kept(Generic[R]):
     spent: Spent
     reset_at: int | None  # when its budget's period ends, Unix seconds on Redis' clock
     read_at: float
-
-
-def record_of(kind: type[R], raw: bytes) -> R:
-    """Read a record; raises `InternalError` for what is none."""
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except msgspec.DecodeError:
-        raise InternalError(f"a {kind.__name__} in Redis cannot be read") from None
 
 
 def kept(kind: type[R], values: Sequence[bytes | None], *, read_at: float) -> Kept[R] | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, ParamSpec
 
-from embedpool_api.accounts.kept import record_of, time_of
+from embedpool_api.accounts.kept import time_of
 from embedpool_shared.accounts import (
     RECORD,
     AccountKind,
@@ -17,6 +17,7 @@ from embedpool_shared.accounts import (
     TeamRecord,
     UserRecord,
     account_name,
+    record_of,
 )
 from embedpool_shared.errors import EmbedPoolError, InternalError, QueueUnavailable
 from embedpool_shared.names import Names

@@ -84,9 +84,22 @@ async def body_of(request: Request, kind: type[Body]) -> Body:
 def described(kind: type[BaseModel]) -> dict[str, Any]:
     """Describe a body for the OpenAPI document."""
     schema = kind.model_json_schema()
+    schema = _inlined(schema, schema.pop("$defs", {}))
     return {
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
     }
+
+
+def _inlined(schema: Any, models: dict[str, Any]) -> Any:
+    """Put models within a model where they are named: nobody finds them in the whole document."""
+    if isinstance(schema, list):
+        return [_inlined(part, models) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    name = str(schema.get("$ref", "")).rpartition("/")[2]
+    if name in models:
+        return _inlined(models[name], models)
+    return {key: _inlined(part, models) for key, part in schema.items()}
 
 
 def _path(place: tuple[int | str, ...]) -> str:

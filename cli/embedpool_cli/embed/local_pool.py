@@ -23,7 +23,13 @@ ADDRESS: Final = re.compile(r"http://127\.0\.0\.1:\d+")
 START_PATIENCE_S: Final = 90.0
 STOP_PATIENCE_S: Final = 15.0
 LOG: Final = "serve.log"
-FOREIGN: Final = ("REDIS_URL", "EMBEDPOOL_HOST", "EMBEDPOOL_PORT", "EMBEDPOOL_DATA_DIR")
+FOREIGN: Final = (
+    "REDIS_URL",
+    "EMBEDPOOL_HOST",
+    "EMBEDPOOL_PORT",
+    "EMBEDPOOL_DATA_DIR",
+    "EMBEDPOOL_FILES_URL",
+)
 FOREIGN_START: Final = "EMBEDPOOL_REDIS_"
 QUIET: Final = {"EMBEDPOOL_LOG_LEVEL": "WARNING"}
 """Unless asked for: the log is read only where something went wrong."""

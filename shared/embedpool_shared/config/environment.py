@@ -28,6 +28,7 @@ Path = tuple[str, ...]
 MASTER_KEY: Final[Path] = ("general_settings", "master_key")
 SECRET: Final[Path] = ("auth", "secret")
 SECRET_NAME: Final = "EMBEDPOOL_SECRET"  # noqa: S105 (where it is, not what)
+FILES_URL_NAME: Final = "EMBEDPOOL_FILES_URL"
 SHORT_NAMES: Final[Mapping[str, Path]] = {
     "EMBEDPOOL_MASTER_KEY": MASTER_KEY,
     SECRET_NAME: SECRET,

@@ -22,7 +22,6 @@ from embedpool_shared.config.environment import (
     SHORT_NAMES,
     References,
     misspelt_names,
-    our_settings,
     overlaid,
 )
 from embedpool_shared.config.exposure import has_weak_master_key, has_weak_secret
@@ -41,9 +40,6 @@ from embedpool_shared.config.settings import Config
 from embedpool_shared.config.yaml_file import read_yaml
 from embedpool_shared.errors import ConfigInvalid
 
-NOT_YET: Final = "has no effect in this version"
-SECTIONS_TO_COME: Final = frozenset({"files"})
-"""Checked already, so that a file can be prepared; without effect in this version."""
 LITELLM_SECTIONS: Final = frozenset(
     {
         "model_list",
@@ -154,10 +150,4 @@ def _remarks(config: Config) -> list[Notice]:
                 "make a random one (openssl rand -hex 32)",
             )
         )
-    remarks.extend(
-        ignored(setting.name, NOT_YET)
-        for setting in our_settings()
-        if setting.path[0] in SECTIONS_TO_COME
-        and setting.value_in(config) != setting.field.get_default()
-    )
     return remarks

@@ -6,6 +6,7 @@ is an error, there it is ignored and listed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
@@ -38,6 +39,7 @@ REDIS_SCHEMES: Final = (
     "redis+sentinel://",
     "rediss+sentinel://",
 )
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://.")
 
 
 def _no_switch(value: object) -> object:
@@ -56,10 +58,20 @@ def _redis_url(url: SecretStr) -> SecretStr:
     return url
 
 
+def _files_url(url: SecretStr) -> SecretStr:
+    text = url.get_secret_value()
+    if not _URL.match(text):
+        raise ValueError("should be a URL like file:///srv/files or s3://bucket/path")
+    if text.startswith("file:") and not text.startswith("file:///"):
+        raise ValueError("should name a folder from the root on, like file:///srv/files")
+    return url
+
+
 Count = Annotated[int, BeforeValidator(_no_switch)]
 Amount = Annotated[float, BeforeValidator(_no_switch), Field(allow_inf_nan=False)]
 Port = Annotated[int, BeforeValidator(_no_switch), Field(ge=0, le=65_535)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+FilesUrl = Annotated[SecretStr, AfterValidator(_files_url)]
 ProviderName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
 KeyPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
 
@@ -175,10 +187,23 @@ class CacheSettings(Section):
 
 
 class FilesSettings(Section):
-    """Where the files of bulk jobs live."""
+    """Where the files of batches live, and how large they may be."""
 
-    url: str | None = Field(None, pattern=r"^[a-z][a-z0-9+.-]*://")
-    """A folder by URL (file:///srv/files, s3://bucket/path); without one, the data directory."""
+    url: FilesUrl | None = None
+    """A folder by URL (file:///srv/files, s3://bucket/path), the same for api and workers;
+    `embedpool serve` keeps them in its data directory where none is set, else batches are off."""
+    max_file_bytes: Count = Field(200 * 1024 * 1024, ge=1)
+    """Bytes of one file."""
+    max_line_bytes: Count = Field(1024 * 1024, ge=1)
+    """Bytes of one line, which is one request."""
+    max_lines: Count = Field(50_000, ge=1)
+    """Lines of one batch."""
+    max_inputs: Count = Field(50_000, ge=1)
+    """Inputs of all lines of one batch."""
+    max_files_per_owner: Count = Field(1_000, ge=1)
+    """Uploaded files that a team, or a key without one, may have."""
+    max_bytes_per_owner: Count = Field(20 * 1024 * 1024 * 1024, ge=1)
+    """Bytes of all of these files."""
 
 
 class LlmSettings(Section):
@@ -216,7 +241,7 @@ class Config(Section):
     cache: CacheSettings = CacheSettings()
     """The vector cache."""
     files: FilesSettings = FilesSettings()
-    """Where the files of bulk jobs live."""
+    """Where the files of batches live, and how large they may be."""
     llm: LlmSettings = LlmSettings()
     """What callers may leave out."""
     unlisted_providers: tuple[ProviderName, ...] | None = None

@@ -50,7 +50,13 @@ def parse(
 
     Raises `BadRequest` naming the field, and `NotJson` for what neither is nor claims to be JSON.
     """
-    fields = _fields(body, content_type)
+    return requested(_fields(body, content_type), path_model, default_model)
+
+
+def requested(
+    fields: dict[str, Any], path_model: str | None, default_model: str | None
+) -> EmbeddingRequest:
+    """Read the fields of a body that is decoded already, as `parse` does; raises `BadRequest`."""
     model = _model(fields.get("model") if path_model is None else path_model, default_model)
     if "input" not in fields:
         raise BadRequest("`input` is missing: the text to embed", param="input")

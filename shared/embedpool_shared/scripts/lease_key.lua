@@ -4,11 +4,13 @@
 -- call made at the lease's last moment could still be in the provider's minute: so no minute at
 -- the provider sees more than the limit. A pace keeps a limit from being spent at once: beyond a
 -- tenth of it (two calls at least) calls are spread, so nobody waits a minute for the next one.
+-- Bulk is spread beyond a hundredth and leaves a hundredth of the minute alone, so that interactive
+-- calls find room at once; once they had nine times what bulk had last, it is treated as they are.
 --
 -- KEYS  provider key
 -- ARGV  worker, its calls in flight, slots configured, 1 if they may grow, round trip ms,
 --       1 if the worker is new to this key, window ms, grain ms, rpm, tpm (0: none),
---       requests wanted (0: only learn), tokens wanted, least tokens,
+--       requests wanted (0: only learn), tokens wanted, least tokens, 1 if they are for bulk,
 --       for requests and then tokens: limit, remaining (-1: not said), reset ms as the provider said,
 --       then for each return: grain, requests, tokens
 -- Returns {cooling for ms, retired for ms, 1 if this worker may try a retired key, slots,
@@ -19,6 +21,7 @@ local in_flight, most_slots = ARGV[2], tonumber(ARGV[3])
 local may_grow, trip = ARGV[4] == '1', tonumber(ARGV[5])
 local window, grain = tonumber(ARGV[7]), tonumber(ARGV[8])
 local wanted, least = {tonumber(ARGV[11]), tonumber(ARGV[12])}, {1, tonumber(ARGV[13])}
+local is_bulk, is_reserved = ARGV[14] == '1', false
 local this, span = math.floor(now / grain), math.floor(window / grain) + 1
 local known = {}
 
@@ -31,7 +34,7 @@ local function read()
   local names = {'cooling_until', 'retired_until', 'slots', 'slots_at', 'oldest', 'newest',
     'said_requests', 'said_requests_until', 'held_requests', 'held_requests_until', 'pace_requests',
     'said_tokens', 'said_tokens_until', 'held_tokens', 'held_tokens_until', 'pace_tokens',
-    'used_requests', 'used_tokens'}
+    'used_requests', 'used_tokens', 'before_bulk'}
   for at, value in ipairs(redis.call('HMGET', key, unpack(names))) do
     known[names[at]] = tonumber(value)
   end
@@ -96,7 +99,7 @@ local function limit_of(which, name)
   if limit == 0 then
     return nil
   end
-  local at = 11 + 3 * which
+  local at = 12 + 3 * which
   said, remaining, reset = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   if said > 0 then
     put('said_' .. name, said)
@@ -117,6 +120,9 @@ local function limit_of(which, name)
     pace = now -- the clock was set back
   end
   local burst = which == 1 and math.max(window / 10, window / limit) or window / 10
+  if is_reserved then
+    burst = window / 100
+  end
   return {which = which, name = name, limit = limit, room = limit - taken - held, burst = burst,
     cost = window / limit, pace = pace, held = held, held_until = held_until}
 end
@@ -146,13 +152,20 @@ local function room_in(bound, needed)
   return math.max(1, held_for)
 end
 
-local function wait_for(bound, needed)
-  return math.max(math.ceil(bound.pace - now - bound.burst), room_in(bound, needed))
+local function reserve_of(bound, needed)
+  return is_reserved and math.min(math.floor(bound.limit / 100 + 0.5), bound.limit - needed) or 0
+end
+
+local function wait_for(bound, needed, wished)
+  -- A large call of bulk's must not be what an interactive one would then have to wait for.
+  local burst = is_reserved and math.max(0, bound.burst - wished * bound.cost) or bound.burst
+  local room = room_in(bound, needed + reserve_of(bound, needed))
+  return math.max(math.ceil(bound.pace - now - burst), room)
 end
 
 -- What comes back was never sent and neither counts nor delays; tokens beyond the lease do.
 local function take_back(bounds)
-  for at = 20, #ARGV, 3 do
+  for at = 21, #ARGV, 3 do
     local entry, given = tonumber(ARGV[at]), {tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])}
     if #leased_in(entry, entry) == 1 then
       count(entry, -given[1], -given[2])
@@ -173,6 +186,15 @@ local function take_back(bounds)
   end
 end
 
+-- Note how much of a minute interactive calls may still have before bulk is treated as they are.
+local function take_turn(cost)
+  if is_bulk then
+    put('before_bulk', 9 * cost)
+  elseif (known.before_bulk or 0) > 0 then
+    put('before_bulk', known.before_bulk - cost)
+  end
+end
+
 local function lease(requests, tokens)
   local wait = 0
   if tokens then
@@ -180,13 +202,17 @@ local function lease(requests, tokens)
     wanted[2] = math.min(wanted[2], math.max(least[2], math.floor(tokens.limit / 10)))
     local few = math.min(wanted[2], math.ceil(tokens.limit / 100))
     least[2] = math.min(math.max(least[2], few), tokens.limit)
-    wait = wait_for(tokens, least[2])
+    wait = wait_for(tokens, least[2], math.max(least[2], wanted[2]))
   end
-  wait = math.max(wait, requests and wait_for(requests, 1) or 0)
+  wait = math.max(wait, requests and wait_for(requests, 1, 1) or 0)
   if wait > 0 then
     return 0, 0, wait
   end
-  local calls, each = 1, tokens and math.max(least[2], math.min(wanted[2], tokens.room)) or 0
+  local calls, each = 1, 0
+  if tokens then
+    local room = tokens.room - reserve_of(tokens, least[2])
+    each = math.max(least[2], math.min(wanted[2], room))
+  end
   local spare = math.max(3, math.floor((requests or {limit = 0}).limit / 600))
   local function is_easy(bound, amount)
     return not bound or (bound.room - amount >= bound.limit / 2
@@ -196,6 +222,8 @@ local function lease(requests, tokens)
     calls = 1 + spare
   end
   count(this, calls, calls * each)
+  take_turn(math.max(requests and calls * requests.cost or 0,
+    tokens and calls * each * tokens.cost or 0))
   if requests then
     put('pace_requests', math.max(requests.pace, now) + calls * requests.cost)
   end
@@ -240,6 +268,7 @@ end
 
 read()
 forget()
+is_reserved = is_bulk and (known.before_bulk or 0) > 0
 local requests, tokens = limit_of(1, 'requests'), limit_of(2, 'tokens')
 take_back({requests or false, tokens or false})
 local leased, leased_tokens, wait = 0, 0, 0

@@ -23,7 +23,7 @@ from embedpool_shared.presence import API, WORKER
 from embedpool_shared.provider_keys import KeyState, read_keys
 from embedpool_shared.redis import Line
 from embedpool_shared.scripts import script
-from embedpool_shared.telemetry.prometheus import Reading
+from embedpool_shared.telemetry.exposition import Reading
 
 PATIENCE_S: Final = 1.0
 MAX_LANES: Final = 1_000

@@ -10,8 +10,8 @@ from embedpool_shared.config.settings import Config
 from embedpool_shared.lines import lines
 from embedpool_shared.measures import JOB_STATE, Role, measure
 from embedpool_shared.names import Names
+from embedpool_shared.telemetry.exposition import Exposition, Reading
 from embedpool_shared.telemetry.pool_gauges import pool_gauges
-from embedpool_shared.telemetry.prometheus import Reading, exposition
 from embedpool_shared.telemetry.run_directory import living_slots
 
 Target = Callable[[], bytes]
@@ -21,6 +21,7 @@ Target = Callable[[], bytes]
 def target(role: Role, config: Config, directory: Path) -> Target:
     """Make the target of a role whose processes leave their numbers in `directory`."""
     names, line = Names(config.redis.prefix), lines(config, f"{role.value}:metrics")
+    exposition = Exposition(directory)
 
     async def read() -> list[Reading]:
         if role is Role.WORKER:
@@ -28,7 +29,7 @@ def target(role: Role, config: Config, directory: Path) -> Target:
         return await pool_gauges(names, line, slots_per_key=config.pool.slots_per_key)
 
     def text() -> bytes:
-        return exposition(directory, living_slots(directory), asyncio.run(read()))
+        return exposition.text(living_slots(directory), asyncio.run(read()))
 
     return text
 

@@ -3,11 +3,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from embedpool_cli.data_directory import ClaimedDirectory
 from embedpool_cli.embedded_valkey import embedded_valkey
 from embedpool_cli.plan import Plan
 from embedpool_cli.roles import roles
 from embedpool_cli.supervisor import Role
+from embedpool_shared.config.file import load_config
 from embedpool_shared.jobs import LaneClass
 from embedpool_shared.names import GROUP, Names
 from support.valkey import RedisServer
@@ -40,6 +43,20 @@ def test_the_store_comes_up_first_where_none_was_named(tmp_path: Path) -> None:
         assert [r.name for r in roles(complete)] == ["valkey", "worker", "api"]
         assert role(complete, "worker").launch().environ["REDIS_URL"] == valkey.url
         assert role(complete, "api").launch().environ["REDIS_URL"] == valkey.url
+
+
+def test_api_and_workers_keep_files_in_the_same_folder_of_the_data_directory() -> None:
+    with planned(data=Path("/a b/data")) as plan:
+        environs = [role(plan, name).launch().environ for name in ("worker", "api")]
+
+    urls = {load_config(None, environ).config.files.url for environ in environs}
+    assert urls == {SecretStr("file:///a b/data/files")}
+
+
+def test_a_file_store_that_was_named_is_left_for_the_children_to_find() -> None:
+    config = {"redis": {"url": "redis://h"}, "files": {"url": "s3://bucket"}}
+    with planned(config=config) as plan:
+        assert "EMBEDPOOL_FILES_URL" not in role(plan, "worker").launch().environ
 
 
 def test_a_redis_that_was_named_is_left_for_the_children_to_find() -> None:

@@ -68,6 +68,17 @@ def test_grafana_finds_its_dashboards_and_starts_with_the_overview() -> None:
     assert home.is_relative_to(path)
 
 
+def test_api_and_workers_see_the_same_files() -> None:
+    for role in ("api", "worker"):
+        service = COMPOSE["services"][role]
+
+        assert service["environment"]["EMBEDPOOL_FILES_URL"].endswith(
+            ":-file:///srv/embedpool/files}"
+        )
+        assert "files:/srv/embedpool" in service["volumes"]
+    assert "files" in COMPOSE["volumes"]
+
+
 def test_metrics_leave_a_container_only_with_a_token() -> None:
     for role in ("api", "worker"):
         environment = COMPOSE["services"][role]["environment"]

@@ -25,6 +25,7 @@ def test_settings_that_are_secret_are_known_as_such() -> None:
         "http.proxy",
         "metrics.token",
         "cache.url",
+        "files.url",
     }
 
 

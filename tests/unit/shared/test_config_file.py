@@ -239,14 +239,14 @@ def test_the_cache_is_on_by_either_section(load: Load) -> None:
     assert load("litellm_settings: {cache: true}").config.cache_ttl_s == 3_600
 
 
-def test_a_setting_without_effect_in_this_version_says_so(load: Load) -> None:
+def test_every_setting_of_ours_has_an_effect(load: Load) -> None:
     loaded = load(
         "cache: {ttl_s: 5}\nauth: {key_prefix: gr-}\nmetrics: {api_port: 0}\n"
         "pool: {share_across: key, forward_user: true}\nrouter_settings: {cooldown_time: 7}\n"
         "litellm_settings: {cache: true}\nfiles: {url: 's3://bucket'}"
     )
 
-    assert _reasons(loaded, NoticeKind.IGNORED) == {"files.url": "has no effect in this version"}
+    assert _reasons(loaded, NoticeKind.IGNORED) == {}
 
 
 # what LiteLLM's sections hold besides

@@ -12,10 +12,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from embedpool_shared.measures import Role, measure
+from embedpool_shared.telemetry.exposition import Exposition, Reading
 from embedpool_shared.telemetry.first_names import FirstNames
 from embedpool_shared.telemetry.meters import Meters
 from embedpool_shared.telemetry.outlet import Outlet
-from embedpool_shared.telemetry.prometheus import Reading, exposition
 from embedpool_shared.telemetry.run_directory import (
     START,
     living_slots,
@@ -23,6 +23,7 @@ from embedpool_shared.telemetry.run_directory import (
     role_directory,
     take_slot,
 )
+from support.tools import tool
 
 ANOTHER: Final = """
 import sys
@@ -70,7 +71,7 @@ def process(tmp_path: Path) -> Iterator[Callable[[], Process]]:
 
 def shown(directory: Path, *readings: Reading) -> dict[str, float]:
     """The target's samples; labels are part of the name."""
-    text = exposition(directory, living_slots(directory), readings).decode()
+    text = Exposition(directory).text(living_slots(directory), readings).decode()
     return {
         sample.name.removeprefix("embedpool_") + "".join(f" {v}" for v in sample.labels.values()): (
             sample.value
@@ -204,3 +205,59 @@ def test_a_name_of_two_lines_is_one_name(tmp_path: Path) -> None:
     assert names.of("a\nb") == "a b"
     assert names.of("a\nb") == "a b"
     assert names.of("c") == "c"
+
+
+def test_a_target_is_written_as_prometheus_reads_it(
+    tmp_path: Path, process: Callable[[], Process]
+) -> None:
+    one = process()
+    one.refusals.of("rpm").add(2)
+    one.outlet.carry_out()
+    odd = Reading(measure("queue_items"), ('a "model" \\ of\ntwo lines',), 0.5)
+
+    lines = Exposition(tmp_path).text(living_slots(tmp_path), [odd]).decode().splitlines()
+
+    refused = lines.index('embedpool_refusals_total{reason="rpm"} 2.0')
+    assert lines[refused - 2 : refused] == [
+        "# HELP embedpool_refusals_total Requests refused before the queue.",
+        "# TYPE embedpool_refusals_total counter",
+    ]
+    assert 'embedpool_queue_items{model="a \\"model\\" \\\\ of\\ntwo lines"} 0.5' in lines
+    families = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+    assert families == sorted(set(families))
+
+
+def test_a_second_scrape_sees_what_came_since_and_whoever_came(
+    tmp_path: Path, process: Callable[[], Process]
+) -> None:
+    exposition = Exposition(tmp_path)
+    one = process()
+    one.took_s.note(0.2)
+    one.outlet.carry_out()
+    exposition.text(living_slots(tmp_path), ())
+    two = process()
+    for it in (one, two):
+        it.took_s.note(50)
+        it.refusals.of("tpm").add()
+        it.outlet.carry_out()
+
+    lines = exposition.text(living_slots(tmp_path), ()).decode().splitlines()
+
+    assert 'embedpool_commit_seconds_bucket{le="30.0"} 1.0' in lines
+    assert 'embedpool_commit_seconds_bucket{le="+Inf"} 3.0' in lines
+    assert "embedpool_commit_seconds_count 3.0" in lines
+    assert 'embedpool_refusals_total{reason="tpm"} 2.0' in lines
+
+
+def test_promtool_has_nothing_to_say_against_a_target(
+    tmp_path: Path, process: Callable[[], Process]
+) -> None:
+    promtool = tool("promtool", package="prometheus")
+    process().outlet.carry_out()
+    text = Exposition(tmp_path).text(living_slots(tmp_path), ())
+
+    said = subprocess.run(
+        [promtool, "check", "metrics"], input=text, capture_output=True, check=False
+    )
+
+    assert (said.returncode, said.stdout + said.stderr) == (0, b"")

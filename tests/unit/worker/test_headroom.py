@@ -5,7 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpool_worker.headroom import Headroom, Lease, Need, Return
+from embedpool_shared.jobs import LaneClass
+from embedpool_worker.headroom import ASK_AGAIN_S, Headroom, Lease, Need, Return
+
+INTERACTIVE, BULK = LaneClass.INTERACTIVE, LaneClass.BULK
 
 
 def lease(requests: int = 1, tokens: int = 0, until_at: float = 10.0, grain: int = 7) -> Lease:
@@ -126,3 +129,31 @@ def test_a_need_within_caps_is_never_less_than_what_must_travel_together(
     assert need.tokens >= need.least_tokens == least
     assert need.tokens <= max(least, min(2_000, tokens))
     assert need.items <= max_items
+
+
+def test_where_bulk_finds_no_room_interactive_calls_may_still_ask() -> None:
+    headroom = Headroom(60, None)
+
+    headroom.refused(2.0, BULK, now=10.0)
+
+    assert (headroom.full_until_at(BULK), headroom.ask_again_at(BULK)) == (12.0, 10.0 + ASK_AGAIN_S)
+    assert (headroom.full_until_at(INTERACTIVE), headroom.ask_again_at(INTERACTIVE)) == (0.0, 0.0)
+
+
+def test_where_interactive_calls_find_no_room_bulk_finds_none() -> None:
+    headroom = Headroom(60, None)
+
+    headroom.refused(0.1, INTERACTIVE, now=10.0)
+
+    assert headroom.full_until_at(INTERACTIVE) == headroom.full_until_at(BULK) == 10.1
+    assert headroom.ask_again_at(INTERACTIVE) == headroom.ask_again_at(BULK) == 10.1
+
+
+def test_a_lease_tells_that_there_is_room_for_its_class_and_for_interactive_calls() -> None:
+    for granted, free in ((INTERACTIVE, {INTERACTIVE}), (BULK, {INTERACTIVE, BULK})):
+        headroom = Headroom(60, None)
+        headroom.refused(2.0, INTERACTIVE, now=10.0)
+
+        headroom.lease(lease(), granted)
+
+        assert {one for one in LaneClass if not headroom.full_until_at(one)} == free

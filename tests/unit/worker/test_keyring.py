@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from embedpool_shared.jobs import LaneClass
-from embedpool_worker.keyring import RESERVE_SHARE, KeyHealth, choose, ready_at
+from embedpool_worker.headroom import Headroom
+from embedpool_worker.keyring import (
+    RESERVE_SHARE,
+    KeyHealth,
+    candidates,
+    choose,
+    ready_at,
+    to_ask,
+)
 from support.lane_bench import deployment
 
 INTERACTIVE, BULK = LaneClass.INTERACTIVE, LaneClass.BULK
@@ -85,7 +93,7 @@ class KeyRing(RuleBasedStateMachine):
     def the_time_of_readiness_is_true(self) -> None:
         left = [k for k in self.keys if id(k) not in self.retired]
         expected = [max(self.now, self.resting.get(id(k), 0.0)) for k in left]
-        assert ready_at(self.keys, now=self.now) == min(expected, default=None)
+        assert ready_at(self.keys, INTERACTIVE, now=self.now) == min(expected, default=None)
 
 
 test_no_history_leads_to_a_wrong_choice = KeyRing.TestCase
@@ -126,4 +134,18 @@ def test_bulk_leaves_some_slots_to_interactive_calls(slots: int, for_bulk: int) 
 
 def test_no_keys_are_never_ready() -> None:
     assert choose([], INTERACTIVE, now=0.0) is None
-    assert ready_at([], now=0.0) is None
+    assert ready_at([], INTERACTIVE, now=0.0) is None
+
+
+def test_limits_that_are_full_for_bulk_hold_up_no_interactive_call() -> None:
+    full = KeyHealth(PLACE, PLACE.keys[0], 4, Headroom(60, None))
+    other = KeyHealth(PLACE, PLACE.keys[0], 4, Headroom(60, None))
+    assert full.headroom
+    full.headroom.refused(9.0, BULK, now=1.0)
+
+    assert to_ask([full], BULK, now=1.0) is None
+    assert to_ask([full], INTERACTIVE, now=1.0) is full
+    assert ready_at([full], BULK, now=1.0) == 10.0
+    assert ready_at([full], INTERACTIVE, now=1.0) == 1.0
+    assert candidates([full, other], [other], BULK, now=1.0) == [full, other]
+    assert candidates([full, other], [other], INTERACTIVE, now=1.0) == [full]

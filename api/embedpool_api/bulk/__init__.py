@@ -1,0 +1,1 @@
+"""Files and batches as the HTTP edge sees them."""

@@ -1,0 +1,413 @@
+"""Batches from creation to results, through a real pool and a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from embedpool_shared.batches import BatchField, Status
+from embedpool_shared.jobs import LedgerRecord
+from embedpool_worker.accounting import FENCED
+from embedpool_worker.arq_workers import BulkJobs
+from integration.batches import (
+    PRICE,
+    Batches,
+    BulkSide,
+    batches_on,
+    expected,
+    ids,
+    line_of,
+    vector_bytes,
+)
+from integration.one_process import MODEL, Embedder, Site, until
+from integration.test_quiescence import names_without_an_end
+from support.valkey import RedisServer
+from support.vectors import token_count
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from embedpool_shared.batches import Batch
+
+pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")
+
+
+def lines(count: int, *, prefix: str = "") -> list[dict[str, Any]]:
+    return [line_of(f"{prefix}{n}", f"{prefix}text {n}") for n in range(count)]
+
+
+def names(count: int, *, prefix: str = "") -> list[str]:
+    return [f"{prefix}{n}" for n in range(count)]
+
+
+def balances(records: Sequence[LedgerRecord]) -> bool:
+    return all(one.used + one.waste == one.paid + one.saved for one in records)
+
+
+def tokens_of(embedder: Embedder) -> int:
+    """What the provider was paid, answered or not yet."""
+    return sum(token_count(given) for call in embedder.answered for given in call)
+
+
+async def paid_in(site: Site) -> int:
+    return sum(record.paid for record in await site.ledger())
+
+
+async def test_a_batch_gives_every_line_its_own_vectors_in_the_order_of_the_file(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        bulk = BulkSide(batches, site.worker(Embedder(latency_s=0.002)))
+
+        batch = await batches.ended(await batches.create(lines(2_000)))
+        await bulk.stop()
+
+        rows = batches.outputs(batch)
+        assert batch.status is Status.COMPLETED
+        assert ids(rows) == names(2_000)
+        assert [vector_bytes(row) for row in rows] == [expected(f"text {n}") for n in range(2_000)]
+        assert batch.number(BatchField.COMPLETED) == batch.number(BatchField.TOTAL) == 2_000
+        assert batches.errors(batch) == []
+        assert not list((tmp_path / "batches").glob("*/*"))
+
+
+async def test_what_a_batch_costs_is_in_its_record_in_the_ledger_and_in_its_payers_accounts(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        rows: dict[str, int] = {}
+
+        def count(outcome: str, ended: int) -> None:
+            rows[outcome] = rows.get(outcome, 0) + ended
+
+        embedder = Embedder()
+        bulk = BulkSide(batches, site.worker(embedder), rows_ended=count)
+        twice = [*lines(300), *lines(300, prefix="x"), line_of("bad", "")]
+        twice[5]["body"]["input"] = "text 4"  # the same text is paid for once
+
+        batch = await batches.ended(await batches.create(twice))
+        await until(site.is_rolled_up, "its records are rolled up")
+        await bulk.stop()
+
+        booked = await batches.booked_of(batch.record.id)
+        used = sum(token_count(f"text {n}") + token_count(f"xtext {n}") for n in range(300))
+        used += token_count("text 4") - token_count("text 5")
+        assert balances(booked)
+        assert sum(one.requests for one in booked) == 600
+        assert sum(one.used for one in booked) == batch.number(BatchField.TOKENS) == used
+        assert batch.number(BatchField.COST_PICO_USD) == used * PRICE
+        assert sum(one.paid for one in booked) == tokens_of(embedder)
+        for account in ("key:k", "team:t", f"model:{MODEL}", "global:all"):
+            name = site.names.account(account).account
+            found = await site.call("HMGET", name, "requests", "cost", "used")
+            assert list(map(int, found)) == [600, used * PRICE, used]
+        assert rows == {"answered": 600, "failed": 1}
+
+
+async def test_a_bad_line_fails_alone_and_says_what_the_embeddings_route_would_say(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        bulk = BulkSide(batches, site.worker(Embedder()))
+        some = [line_of("a", "x"), line_of("empty", ""), line_of("b", ["y", "z"])]
+
+        batch = await batches.ended(await batches.create(some))
+        await bulk.stop()
+
+        (error,) = batches.errors(batch)
+        assert batch.status is Status.COMPLETED
+        assert error["custom_id"] == "empty"
+        assert error["response"]["status_code"] == 400
+        assert error["response"]["body"]["error"]["type"] == "invalid_request_error"
+        assert ids(batches.outputs(batch)) == ["a", "b"]
+        assert vector_bytes(batches.outputs(batch)[1], 1) == expected("z")
+
+
+async def test_a_batch_that_cannot_begin_says_why_with_the_line(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        embedder = Embedder()
+        bulk = BulkSide(batches, site.worker(embedder))
+        other = [line_of("a", "x"), line_of("a", "y"), line_of("c", "z", model="other")]
+
+        batch = await batches.ended(await batches.create(other))
+        await bulk.stop()
+
+        assert batch.status is Status.FAILED
+        problems = batch.fields[BatchField.ERRORS]
+        assert b"duplicate_custom_id" in problems
+        assert b"mismatched_model" in problems
+        assert embedder.calls == []
+
+
+async def test_a_batch_whose_input_is_gone_fails(valkey: RedisServer, tmp_path: Path) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        batch_id = await batches.create(lines(3))
+        batches.store.delete((await batches.read(batch_id)).record.input_path)
+        bulk = BulkSide(batches, site.worker(Embedder()))
+
+        batch = await batches.ended(batch_id)
+        await bulk.stop()
+
+        assert batch.status is Status.FAILED
+        assert b"input_file_missing" in batch.fields[BatchField.ERRORS]
+
+
+async def test_after_a_crash_another_worker_goes_on_and_every_line_is_there_once(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        embedder = Embedder(latency_s=0.05)
+        batch_id = await batches.create(lines(6_000))
+        for number in range(3):
+            victim = BulkSide(batches, site.worker(embedder, f"victim{number}"))
+            await batches.progressed(batch_id, 1_000 * (number + 1))
+            await victim.kill()
+            await site.call("HSET", site.names.bulk_lease, "until", "0")  # it would lapse in 6 s
+
+        bulk = BulkSide(batches, site.worker(embedder, "heir"))
+        batch = await batches.ended(batch_id)
+        await until(site.is_rolled_up, "its records are rolled up")
+        await bulk.stop()
+
+        booked = await batches.booked_of(batch_id)
+        used = sum(token_count(f"text {n}") for n in range(6_000))
+        assert batch.status is Status.COMPLETED
+        assert ids(batches.outputs(batch)) == names(6_000)
+        assert balances(booked)
+        assert sum(one.requests for one in booked) == 6_000
+        assert sum(one.used for one in booked) == batch.number(BatchField.TOKENS) == used
+        assert len(embedder.inputs) <= 6_000 + 3 * 16_384
+
+
+async def test_three_batches_progress_evenly_and_the_smallest_ends_first(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        embedder = Embedder(latency_s=0.1)
+        sizes = {"a": 9_000, "b": 3_000, "c": 6_000}
+        made = {
+            name: await batches.create(lines(count, prefix=name)) for name, count in sizes.items()
+        }
+        bulk = BulkSide(batches, site.worker(embedder))
+
+        await batches.ended(made["b"])
+        done = {name: await batches.read(batch_id) for name, batch_id in made.items()}
+        for batch_id in made.values():
+            await batches.ended(batch_id)
+        await bulk.stop()
+
+        finished = [batch.status is Status.COMPLETED for batch in done.values()]
+        assert finished == [False, True, False]
+        given = [text[0] for text in embedder.inputs if isinstance(text, str)]
+        all_run_at = max(given.index(name) for name in sizes)
+        b_ended_at = max(at for at, name in enumerate(given) if name == "b")
+        shares = [given[all_run_at:b_ended_at].count(name) for name in sizes]
+        assert max(shares) <= 1.3 * min(shares)
+
+
+async def test_a_cancelled_batch_keeps_what_was_answered_and_names_the_rest(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        embedder = Embedder(latency_s=0.05)
+        bulk = BulkSide(batches, site.worker(embedder))
+        batch_id = await batches.create(lines(20_000))
+        await batches.progressed(batch_id, 1)
+
+        await batches.cancel(batch_id)
+        async with asyncio.timeout(5.0):
+            batch = await batches.ended(batch_id)
+        await bulk.stop()
+
+        assert batch.status is Status.CANCELLED
+        check_split(batches, batch, 20_000, "batch_cancelled")
+        assert await paid_in(site) == tokens_of(embedder)
+        assert balances(await site.ledger())
+
+
+async def test_an_expired_batch_keeps_what_was_answered_and_names_the_rest(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        bulk = BulkSide(batches, site.worker(Embedder(latency_s=0.05)))
+
+        batch = await batches.ended(await batches.create(lines(30_000), window_s=4.0))
+        await bulk.stop()
+
+        assert batch.status is Status.EXPIRED
+        check_split(batches, batch, 30_000, "batch_expired")
+
+
+def check_split(batches: Batches, batch: Batch, total: int, code: str) -> None:
+    """Every line is in one of the two files, once, and the counts say so."""
+    answered, left = batches.outputs(batch), batches.errors(batch)
+    assert answered
+    assert left
+    assert {row["error"]["code"] for row in left} == {code}
+    assert sorted([*ids(answered), *ids(left)], key=int) == names(total)
+    assert batch.number(BatchField.COMPLETED) == len(answered)
+    assert batch.number(BatchField.FAILED) == len(left)
+
+
+async def test_a_batch_cancelled_before_it_began_ends_without_files(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        batch_id = await batches.create(lines(3))
+        await batches.cancel(batch_id)
+        bulk = BulkSide(batches, site.worker(Embedder()))
+
+        batch = await batches.ended(batch_id)
+        await bulk.stop()
+
+        assert batch.status is Status.CANCELLED
+        assert batches.outputs(batch) == batches.errors(batch) == []
+
+
+async def test_a_store_that_is_full_for_a_while_only_delays(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        embedder = Embedder()
+        batch_id = await batches.create(lines(500))
+        batches.store.is_away = True
+        bulk = BulkSide(batches, site.worker(embedder))
+        await until(lambda: len(embedder.inputs) == 500, "everything was sent")
+        assert await batches.status(batch_id) is Status.IN_PROGRESS
+
+        batches.store.is_away = False
+        batch = await batches.ended(batch_id)
+        await bulk.stop()
+
+        assert batch.status is Status.COMPLETED
+        assert ids(batches.outputs(batch)) == names(500)
+        assert len(embedder.inputs) == 500
+
+
+async def test_a_batch_goes_on_after_redis_was_restarted(tmp_path: Path) -> None:
+    with RedisServer(appendonly=True, settings={"appendfsync": "always"}) as valkey:
+        async with Site(valkey.url) as site:
+            batches = batches_on(site, tmp_path)
+            embedder = Embedder(latency_s=0.05)
+            bulk = BulkSide(batches, site.worker(embedder))
+            batch_id = await batches.create(lines(8_000))
+            await batches.progressed(batch_id, 1)
+
+            valkey.kill()
+            await asyncio.sleep(0.5)  # long enough to be noticed
+            valkey.start()
+            batch = await batches.ended(batch_id)
+            await bulk.stop()
+
+            assert batch.status is Status.COMPLETED
+            assert ids(batches.outputs(batch)) == names(8_000)
+            assert len(embedder.inputs) == 8_000
+
+
+async def test_a_leader_that_loses_its_lease_books_nothing_more(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        embedder = Embedder(latency_s=0.05)
+        first = BulkSide(batches, site.worker(embedder, "first"))
+        batch_id = await batches.create(lines(8_000))
+        await batches.progressed(batch_id, 1)
+
+        await site.call("HSET", site.names.bulk_lease, "until", "0")
+        second = BulkSide(batches, site.worker(embedder, "second"))
+        batch = await batches.ended(batch_id)
+        await until(site.is_rolled_up, "its records are rolled up")
+        await first.stop()
+        await second.stop()
+
+        booked = await batches.booked_of(batch_id)
+        assert ids(batches.outputs(batch)) == names(8_000)
+        assert sum(one.requests for one in booked if one.reason != FENCED) == 8_000
+        assert balances(await site.ledger())
+        assert await paid_in(site) == tokens_of(embedder)
+
+
+async def test_what_a_dead_leader_left_in_the_queue_delays_nobody(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        batch_id = await batches.create(lines(3))
+        jobs = BulkJobs(site.pool("api-arq"), site.names)
+        await jobs.enqueue(batch_id, job_id=batch_id)
+        await site.call("SET", f"arq:in-progress:{batch_id}", "1", "EX", "70")
+
+        bulk = BulkSide(batches, site.worker(Embedder()))
+        async with asyncio.timeout(5.0):
+            batch = await batches.ended(batch_id)
+        await bulk.stop()
+        await jobs.close()
+
+        assert batch.status is Status.COMPLETED
+
+
+async def test_more_batches_than_may_run_at_once_wait_in_the_order_of_their_creation(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        made = [await batches.create(lines(2, prefix=f"{n}-")) for n in range(20)]
+        bulk = BulkSide(batches, site.worker(Embedder()))
+
+        ended = [await batches.ended(batch_id) for batch_id in made]
+        await bulk.stop()
+
+        assert {batch.status for batch in ended} == {Status.COMPLETED}
+        begun = [batch.time(BatchField.IN_PROGRESS_AT) for batch in ended]
+        assert begun == sorted(begun, key=lambda at: at or 0)
+
+
+async def test_a_key_that_is_blocked_sends_nothing_more(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        embedder = Embedder()
+        bulk = BulkSide(batches, site.worker(embedder))
+        batch_id = await batches.create(lines(3), key_id="gone")  # it was deleted
+
+        batch = await batches.ended(batch_id)
+        await bulk.stop()
+
+        assert batch.status is Status.COMPLETED
+        assert {row["response"]["status_code"] for row in batches.errors(batch)} == {401}
+        assert ids(batches.errors(batch)) == names(3)
+        assert embedder.calls == []
+
+
+async def test_after_all_is_over_every_name_has_an_end(valkey: RedisServer, tmp_path: Path) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        bulk = BulkSide(batches, site.worker(Embedder()))
+        batch = await batches.ended(await batches.create([*lines(100), line_of("bad", "")]))
+        await until(site.is_rolled_up, "its records are rolled up")
+        await bulk.stop()
+
+        bounded = re.compile(r".*:{bulk}:(contents|active)")
+        left = await names_without_an_end(site)
+        assert [name for name in left if not bounded.fullmatch(name)] == []
+        assert await site.call("EXISTS", site.lane.booked(batch.record.id)) == 0
+        assert await site.call("KEYS", "arq:*") == []

@@ -1,0 +1,1 @@
+"""Batches: files of lines, sent through this process' own lanes."""
