@@ -244,7 +244,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rpm", type=int, default=600, help="of limits")
     parser.add_argument("--tpm", type=int, default=1_000_000, help="of limits")
     parser.add_argument("--tokens", type=int, default=200, help="of a text, of limits")
-    parser.add_argument("--minutes", type=float, default=3.0, help="of limits")
+    parser.add_argument(
+        "--minutes", type=float, default=5.0, help="so many are needed at least, of limits"
+    )
     return parser.parse_args()
 
 
