@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import httpx
 
@@ -119,7 +119,7 @@ class Place:
 def place(callers: Callers) -> Iterator[Place]:
     """Run a pool with the day's usual traffic."""
     with ExitStack() as opened:
-        redis = opened.enter_context(RedisServer(settings={"appendonly": "no"}))
+        redis = opened.enter_context(RedisServer())
         fake = opened.enter_context(FakeProvider.in_thread(dims=SHORT_DIMS, latency_s=0.05))
         directory = opened.enter_context(short_directory())
         model = short_entry(MODEL, fake, *KEYS, max_items_per_call=ITEMS_PER_CALL)
@@ -198,6 +198,6 @@ INJECTIONS: Final[Mapping[str, Callable[[Place], Subject]]] = {
 """How each fault of `faults.FAULTS` comes about, and what it is about."""
 
 
-def callers_of_the_day() -> Any:
+def callers_of_the_day() -> AbstractContextManager[Callers]:
     """Call the callers, who ask for nothing until they are told."""
     return in_background(Callers)

@@ -23,6 +23,7 @@ from embedpool_grafana.overview import OVERVIEW
 from embedpool_grafana.panels import GOOD
 from support.processes import NotInTime, wait_until
 from support.prometheus import Prometheus, Series, prometheus
+from support.tools import tool
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(360)]
 
@@ -108,6 +109,7 @@ def colour(value: float, steps: list[Any]) -> str:
 
 @pytest.fixture(scope="module")
 def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
+    tool("prometheus", package="prometheus")  # without it, nothing else need be started
     names = [CALM, *map(namespace_of, FAULTS)]
     with ExitStack() as open_until_night:
         callers = open_until_night.enter_context(callers_of_the_day())
@@ -161,6 +163,7 @@ def test_where_nothing_is_wrong_nothing_is_named(day: Day) -> None:
     for fault in FAULTS:
         assert day.signs(fault, CALM) == []
         if isinstance(fault.shown, ByPanel):
+            assert day.highest_ever(fault.shown.panel, namespace_of(fault)) != []
             assert day.highest_ever(fault.shown.panel, CALM) == []
 
 

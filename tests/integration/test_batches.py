@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
+from typing_extensions import override
 
-from embedpool_shared.batches import BatchField, Status
+from embedpool_shared.accounts import RECORD, KeyRecord
+from embedpool_shared.batches import BatchField, Purpose, Status
+from embedpool_shared.errors import ProviderUnavailable, StoreUnavailable
+from embedpool_shared.file_store import StoredFile
 from embedpool_shared.jobs import LedgerRecord
 from embedpool_worker.accounting import FENCED
 from embedpool_worker.arq_workers import BulkJobs
+from embedpool_worker.bulk import patience, stream
+from embedpool_worker.providers.port import ProviderAnswer, ProviderCall
 from integration.batches import (
+    OWNER,
     PRICE,
     Batches,
     BulkSide,
+    Store,
     batches_on,
     expected,
     ids,
@@ -29,7 +39,7 @@ from support.valkey import RedisServer
 from support.vectors import token_count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from embedpool_shared.batches import Batch
 
@@ -411,3 +421,209 @@ async def test_after_all_is_over_every_name_has_an_end(valkey: RedisServer, tmp_
         assert [name for name in left if not bounded.fullmatch(name)] == []
         assert await site.call("EXISTS", site.lane.booked(batch.record.id)) == 0
         assert await site.call("KEYS", "arq:*") == []
+
+
+class Tripping(Store):
+    """A store in which one step of the end goes wrong, once, as if the process had died."""
+
+    trips = ""
+
+    @override
+    def writer(self, path: str) -> StoredFile:
+        if self.trips == "before the results" and path.startswith("files/"):
+            self._trip()
+        return super().writer(path)
+
+    @override
+    def delete_folder(self, path: str) -> None:
+        if self.trips == "before the parts go":
+            self._trip()
+        super().delete_folder(path)
+        if self.trips == "after the parts went":
+            self._trip()
+
+    def _trip(self) -> None:
+        self.trips = ""
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    "trips", ["before the results", "before the parts go", "after the parts went"]
+)
+async def test_an_end_that_is_begun_again_comes_to_the_same_files(
+    valkey: RedisServer, tmp_path: Path, trips: str
+) -> None:
+    async with Site(valkey.url) as site:
+        store = Tripping(f"file://{tmp_path}")
+        batches = Batches(site, store)
+        embedder = Embedder()
+        batch_id = await batches.create([*lines(50), line_of("bad", "")])
+        store.trips = trips
+        bulk = BulkSide(batches, site.worker(embedder))
+
+        batch = await batches.ended(batch_id)
+        await bulk.stop()
+
+        assert store.trips == ""
+        assert batch.status is Status.COMPLETED
+        assert ids(batches.outputs(batch)) == names(50)
+        assert ids(batches.errors(batch)) == ["bad"]
+        assert len(embedder.inputs) == 50
+        results = await batches.files.list(OWNER, limit=9, purpose=Purpose.BATCH_OUTPUT)
+        assert sorted(one.size_bytes for one in results) == sorted(
+            store.size_bytes(one.path) for one in results
+        )
+        assert len(results) == 2
+        assert not list((tmp_path / "batches").glob("*/*"))
+
+
+async def test_a_batch_that_crashes_again_and_again_fails_and_keeps_what_it_has(
+    valkey: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.01)
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        embedder = Embedder(latency_s=0.02)
+        batch_id = await batches.create(lines(9_000))
+        right, parts = batches.store.writer, itertools.count()
+
+        def writer(path: str) -> StoredFile:
+            if path.startswith("batches/") and next(parts):
+                raise ZeroDivisionError
+            return right(path)
+
+        monkeypatch.setattr(batches.store, "writer", writer)
+        bulk = BulkSide(batches, site.worker(embedder))
+
+        batch = await batches.ended(batch_id)
+        await bulk.stop()
+
+        assert batch.status is Status.FAILED
+        assert b"internal_error" in batch.fields[BatchField.ERRORS]
+        answered = ids(batches.outputs(batch))
+        assert answered
+        assert answered == names(len(answered))
+
+
+class Stuttering(Store):
+    """A store that breaks off the first readings of an input after some of it."""
+
+    breaks = 0
+
+    @override
+    def read(self, path: str, *, offset: int = 0) -> Iterator[bytes]:
+        chunks = super().read(path, offset=offset)
+        if not path.startswith("files/") or self.breaks == 0:
+            return chunks
+        self.breaks -= 1
+        return self._broken(chunks)
+
+    def _broken(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        yield next(chunks)[:40_000]
+        raise StoreUnavailable("The file store cannot be used")
+
+
+async def test_an_input_that_can_be_read_only_in_pieces_is_read_whole(
+    valkey: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.01)
+    async with Site(valkey.url) as site:
+        store = Stuttering(f"file://{tmp_path}")
+        batches = Batches(site, store)
+        store.breaks = 6
+        embedder = Embedder()
+        batch_id = await batches.create(lines(3_000))
+        bulk = BulkSide(batches, site.worker(embedder))
+
+        batch = await batches.ended(batch_id)
+        await bulk.stop()
+
+        assert store.breaks == 0
+        assert batch.status is Status.COMPLETED
+        assert ids(batches.outputs(batch)) == names(3_000)
+        assert len(embedder.inputs) == 3_000
+
+
+async def test_a_provider_that_fails_for_a_while_costs_time_and_no_line(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        embedder = Failing(failures=4)
+        bulk = BulkSide(batches, site.worker(embedder))
+
+        batch = await batches.ended(await batches.create(lines(200)))
+        await bulk.stop()
+
+        assert embedder.failures == 0
+        assert batch.status is Status.COMPLETED
+        assert ids(batches.outputs(batch)) == names(200)
+
+
+class Failing(Embedder):
+    """A provider that is not there for the first calls."""
+
+    def __init__(self, *, failures: int) -> None:
+        super().__init__()
+        self.failures = failures
+
+    @override
+    async def embed(self, call: ProviderCall) -> ProviderAnswer:
+        if self.failures:
+            self.failures -= 1
+            raise ProviderUnavailable("nobody there")
+        return await super().embed(call)
+
+
+async def test_a_cancelled_batch_waits_only_so_long_for_what_is_on_its_way(
+    valkey: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "IN_FLIGHT_S", 0.5)
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        embedder = Embedder()
+        bulk = BulkSide(batches, site.worker(embedder))
+        embedder.gate.clear()
+        batch_id = await batches.create(lines(1_000))
+        await until(lambda: bool(embedder.calls), "some of it is on its way")
+
+        await batches.cancel(batch_id)
+        async with asyncio.timeout(5.0):
+            batch = await batches.ended(batch_id)
+        embedder.gate.set()
+        on_its_way = sum(map(token_count, embedder.inputs))
+        await until(lambda: tokens_of(embedder) == on_its_way, "the calls have come back")
+
+        async def is_booked() -> bool:
+            return await paid_in(site) == on_its_way
+
+        await until(is_booked, "what was paid in vain is booked")
+        await bulk.stop()
+
+        assert batch.status is Status.CANCELLED
+        assert ids(batches.errors(batch)) == names(1_000)
+        assert {record.reason for record in await site.ledger() if record.paid} == {FENCED}
+
+
+async def test_a_key_that_is_blocked_while_its_batch_runs_sends_nothing_more(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        bulk = BulkSide(batches, site.worker(Embedder(latency_s=0.1)))
+        key = KeyRecord(id="k", digest="d", name="sk-…")
+        name = site.names.account("key:k").account
+        await site.call("HSET", name, RECORD, msgspec.json.encode(key))
+        batch_id = await batches.create(lines(30_000), key_id="k")
+        await batches.progressed(batch_id, 1)
+
+        blocked = msgspec.structs.replace(key, is_blocked=True)
+        await site.call("HSET", name, RECORD, msgspec.json.encode(blocked))
+        batch = await batches.ended(batch_id)
+        await bulk.stop()
+
+        assert batch.status is Status.COMPLETED
+        answered, refused = ids(batches.outputs(batch)), batches.errors(batch)
+        assert answered == names(len(answered))
+        assert {row["response"]["status_code"] for row in refused} == {401}
+        assert [*answered, *ids(refused)] == names(30_000)

@@ -15,6 +15,7 @@ from embedpool_shared.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
+from embedpool_shared.jobs import LaneClass
 from embedpool_shared.provider_keys import KeyCondition, read_keys
 from embedpool_worker.providers.port import ProviderAnswer
 from integration.one_process import until
@@ -24,6 +25,8 @@ from support.lane_bench import deployment
 if TYPE_CHECKING:
     from embedpool_worker.deployments import Deployment
     from support.valkey import RedisServer
+
+INTERACTIVE, BULK = LaneClass.INTERACTIVE, LaneClass.BULK
 
 
 async def callers(member: Member, place: Deployment, times: list[float], until_at: float) -> None:
@@ -261,3 +264,28 @@ async def test_no_part_of_a_secret_is_in_redis(valkey: RedisServer) -> None:
             kept = repr(client.hgetall(on.names.provider_key("k")))
         assert "openai" in kept
         assert "secret-k" not in kept
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_for_bulk"),
+    [([BULK], True), ([INTERACTIVE], False), ([BULK, INTERACTIVE], False)],
+    ids=["bulk", "interactive", "bulk, and interactive before it was asked for"],
+)
+async def test_room_is_asked_for_in_the_class_that_needs_it_most(
+    valkey: RedisServer, asked: list[LaneClass], is_for_bulk: bool
+) -> None:
+    async with crew(valkey.url) as on:
+        place, worker, line = limited(rpm=60), on.hire(), on.line()
+        loop = asyncio.get_running_loop()
+        waiting = [
+            asyncio.create_task(worker.permits.acquire([place], one, until_at=loop.time() + 9.0))
+            for one in asked
+        ]
+
+        await waiting[-1]
+
+        # The script notes when bulk is next, once bulk has had something.
+        noted = await line.call("HEXISTS", on.names.provider_key("k"), "before_bulk")
+        await line.close()
+        assert bool(noted) is is_for_bulk
+        await asyncio.gather(*waiting)

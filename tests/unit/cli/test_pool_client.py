@@ -122,3 +122,18 @@ def test_no_repr_and_no_error_holds_the_key(pool: FakePool) -> None:
     with pytest.raises(Refused) as caught:
         PoolClient(pool.url, MASTER).get("/key/list")
     assert MASTER not in repr(caught.value)
+
+
+def test_of_what_is_long_only_the_start_is_read(pool: FakePool) -> None:
+    pool.override = Response(b"x" * 100_000)
+    client = PoolClient(pool.url, MASTER)
+
+    assert client.start_of("/v1/files/f/content", max_bytes=1_000) == b"x" * 1_000
+    assert client.start_of("/v1/files/f/content", max_bytes=200_000) == b"x" * 100_000
+
+
+def test_where_a_start_is_refused_the_reason_is_read(pool: FakePool) -> None:
+    pool.override = refusal(404, "no such file")
+
+    with pytest.raises(Refused, match="no such file"):
+        PoolClient(pool.url, MASTER).start_of("/v1/files/f/content", max_bytes=1_000)

@@ -48,9 +48,14 @@ class FakeShared:
 
     def join(self, health: KeyHealth) -> None: ...
 
-    def ask(self, health: KeyHealth, need: object = None) -> None:
+    def ask(
+        self,
+        health: KeyHealth,
+        need: object = None,
+        lane_class: LaneClass = LaneClass.INTERACTIVE,
+    ) -> None:
         if need and health.headroom:
-            health.headroom.lease(Lease(1, 1, 100, 1e9))
+            health.headroom.lease(Lease(1, 1, 100, 1e9), lane_class)
             self.on_contact()
 
     def stir(self) -> None: ...

@@ -171,3 +171,20 @@ def test_sums_and_settlements_are_listed_as_the_script_reads_them() -> None:
 
     assert tally.sums() == [1, 8, 5, 4, 1, 0]
     assert tally.settled() == [1, "r", 1, 2, 5, 8]
+
+
+def test_a_record_of_many_lines_counts_for_all_of_them_and_one_of_a_vain_try_for_none() -> None:
+    many, vain = record(bill=Bill("batch_1", 1, ["team:a"])), record(used=0)
+    many.requests, vain.requests = 500, 0
+
+    sums = tallied(many, vain)
+
+    assert sums["team:a"].requests == sums[EVERYBODY].requests == 500
+    assert sums[EVERYBODY].waste == 10
+
+
+def test_lines_paid_twice_are_no_requests() -> None:
+    many = record()
+    many.requests = 500
+
+    assert tallied(wasted(many))[EVERYBODY].requests == 0
