@@ -83,6 +83,8 @@ async def test_a_part_that_is_not_the_next_one_is_refused(valkey: RedisServer) -
         await ours.book(FIRST)
         with pytest.raises(OutOfStep):
             await ours.book(replace(FIRST, last=11))
+        with pytest.raises(OutOfStep):
+            await ours.book(replace(FIRST, before=5))
 
         assert len(await records(site)) == 1
 

@@ -229,8 +229,6 @@ class MergeQueue:
 
     async def _refresh_marks(self) -> None:
         """Ask for cancellations, unless all is so fresh that a lone request would only wait."""
-        if not self.waiting.leased:
-            return
         oldest_at = asyncio.get_running_loop().time() - FRESH_FOR_S
         packs = {
             id(item.job.pack): item.job.pack

@@ -28,6 +28,7 @@ redis.call('HSET', booked, 'line', last, 'before', before, 'offset', ARGV[5],
 for index, sum in ipairs(SUMS) do
   redis.call('HINCRBY', booked, sum, ARGV[8 + index])
 end
+redis.call('EXPIRE', booked, ARGV[6])
 if ARGV[14] ~= '' then
   redis.call('XADD', ledger, 'MAXLEN', '~', ARGV[13], '*', 'r', ARGV[14])
 end

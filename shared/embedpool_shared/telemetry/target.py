@@ -8,8 +8,9 @@ from pathlib import Path
 
 from embedpool_shared.config.settings import Config
 from embedpool_shared.lines import lines
-from embedpool_shared.measures import JOB_STATE, Role, measure
+from embedpool_shared.measures import Role
 from embedpool_shared.names import Names
+from embedpool_shared.telemetry.batch_gauges import batch_gauges
 from embedpool_shared.telemetry.exposition import Exposition, Reading
 from embedpool_shared.telemetry.pool_gauges import pool_gauges
 from embedpool_shared.telemetry.run_directory import living_slots
@@ -25,16 +26,10 @@ def target(role: Role, config: Config, directory: Path) -> Target:
 
     async def read() -> list[Reading]:
         if role is Role.WORKER:
-            return bulk_jobs({})
+            return await batch_gauges(names, line)
         return await pool_gauges(names, line, slots_per_key=config.pool.slots_per_key)
 
     def text() -> bytes:
         return exposition.text(living_slots(directory), asyncio.run(read()))
 
     return text
-
-
-def bulk_jobs(counts: dict[str, int]) -> list[Reading]:
-    """Say how many bulk jobs are in which state; none where it says nothing."""
-    found = measure("bulk_jobs")
-    return [Reading(found, (state,), counts.get(state, 0)) for state in JOB_STATE.values]
