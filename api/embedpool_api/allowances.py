@@ -60,12 +60,12 @@ class Standing(NamedTuple):
     @property
     def is_reserved(self) -> bool:
         """Whether the account keeps a reservation until the request is settled or given back."""
-        return self.is_admitted and reserves(self.limits)
+        return self.verdict == 0 and reserves(self.limits)
 
     @property
     def is_in_flight(self) -> bool:
         """Whether the account counts the request until it ends."""
-        return self.is_admitted and self.limits.parallel is not None
+        return self.verdict == 0 and self.limits.parallel is not None
 
     @property
     def kind(self) -> str:
@@ -110,7 +110,7 @@ def refusal(asked: Sequence[Standing], *, tokens: int) -> CallerError | None:
 
     First what no wait can help, then the budget, then the limit that takes longest.
     """
-    refused = [standing for standing in asked if not standing.is_admitted]
+    refused = [standing for standing in asked if standing.verdict]
     if not refused:
         return None
     for standing in refused:

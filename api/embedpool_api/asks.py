@@ -21,7 +21,7 @@ class Admitted:
     @property
     def reserved(self) -> tuple[str, ...]:
         """The accounts that hold a reservation for it."""
-        return tuple(standing.account for standing in self.standings if standing.is_reserved)
+        return tuple([standing.account for standing in self.standings if standing.is_reserved])
 
     def headers(self) -> list[Header]:
         """Write the `x-ratelimit-*` of whichever account has least left."""
