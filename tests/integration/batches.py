@@ -62,10 +62,12 @@ class Store(FileStore):
     """A file store that can be away."""
 
     is_away = False
+    refusals = 0
 
     @override
     def writer(self, path: str) -> StoredFile:
         if self.is_away:
+            self.refusals += 1
             raise StoreUnavailable("The file store is full")
         return super().writer(path)
 

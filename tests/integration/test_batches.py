@@ -16,7 +16,7 @@ from embedpool_shared.accounts import RECORD, KeyRecord
 from embedpool_shared.batches import BatchField, Purpose, Status
 from embedpool_shared.errors import ProviderUnavailable, StoreUnavailable
 from embedpool_shared.file_store import StoredFile
-from embedpool_shared.jobs import LedgerRecord
+from embedpool_shared.jobs import LaneClass, LedgerRecord
 from embedpool_worker.accounting import FENCED
 from embedpool_worker.arq_workers import BulkJobs
 from embedpool_worker.bulk import patience, stream
@@ -299,7 +299,7 @@ async def test_a_store_that_is_full_for_a_while_only_delays(
         batch_id = await batches.create(lines(500))
         batches.store.is_away = True
         bulk = BulkSide(batches, site.worker(embedder))
-        await until(lambda: len(embedder.inputs) == 500, "everything was sent")
+        await until(lambda: batches.store.refusals > 1, "its results were refused twice")
         assert await batches.status(batch_id) is Status.IN_PROGRESS
 
         batches.store.is_away = False
@@ -506,14 +506,16 @@ async def test_a_batch_that_crashes_again_and_again_fails_and_keeps_what_it_has(
 
 
 class Stuttering(Store):
-    """A store that breaks off the first readings of an input after some of it."""
+    """A store that breaks off readings of an input after some of it, all but its validation."""
 
     breaks = 0
+    is_validated = False
 
     @override
     def read(self, path: str, *, offset: int = 0) -> Iterator[bytes]:
         chunks = super().read(path, offset=offset)
-        if not path.startswith("files/") or self.breaks == 0:
+        is_input, self.is_validated = self.is_validated and self.breaks > 0, True
+        if not is_input:
             return chunks
         self.breaks -= 1
         return self._broken(chunks)
@@ -627,3 +629,25 @@ async def test_a_key_that_is_blocked_while_its_batch_runs_sends_nothing_more(
         assert answered == names(len(answered))
         assert {row["response"]["status_code"] for row in refused} == {401}
         assert [*answered, *ids(refused)] == names(30_000)
+
+
+async def test_a_bulk_request_does_not_wait_for_a_whole_window_of_a_batch(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    async with Site(valkey.url) as site:
+        batches = batches_on(site, tmp_path)
+        embedder = Embedder(latency_s=0.2)
+        bulk = BulkSide(batches, site.worker(embedder))
+        batch_id = await batches.create(lines(15_000))
+        api = site.api()
+        await until(lambda: len(embedder.inputs) > 2_000, "the batch runs")
+
+        before = len(embedder.inputs)
+        answers = await api.ask("over http", lane_class=LaneClass.BULK)
+        sent_before_it = embedder.inputs.index("over http") - before
+        await batches.cancel(batch_id)
+        await batches.ended(batch_id)
+        await bulk.stop()
+
+        assert answers == [expected("over http")]
+        assert sent_before_it < 2_000

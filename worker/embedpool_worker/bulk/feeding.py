@@ -57,9 +57,12 @@ class Feeder:
         window: Window[BatchLine],
         *,
         expires_at: float,
-        on_change: Callable[[], None],
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """Tell `on_change` of every line that ends; `expires_at` is on the loop's clock."""
+        self.refusal: EmbedPoolError | None = None
+        """Why the batch's key may send nothing more, if so."""
+        self.on_change = on_change
         self.dims = 0
         """The length of the vectors, once one was seen."""
         self._lane = lane
@@ -67,10 +70,14 @@ class Feeder:
         self._bill = bill_of(record)
         self._window = window
         self._expires_at = expires_at
-        self._on_change = on_change
         self._open: dict[int, tuple[Entry, HeldPack]] = {}
         self._cut = ""
         self._is_over = False
+
+    @property
+    def sends(self) -> bool:
+        """Whether lines are still sent."""
+        return not (self._cut or self.refusal)
 
     def feed(self, entries: Sequence[Entry]) -> None:
         """Send lines on their way, in one pack."""
@@ -96,13 +103,17 @@ class Feeder:
             job = pack.open.pop(entry.number, None)
             if job is not None:
                 job.has_ended = True
-            self._end_unanswered(entry, None)
+            self._end_unsent(entry)
         self._open.clear()
 
-    def end_resting(self, entries: Iterable[Entry], refusal: EmbedPoolError | None) -> None:
+    def end_resting(self, entries: Iterable[Entry]) -> None:
         """These were to be tried again, but nothing more is sent."""
         for entry in entries:
-            self._end_unanswered(entry, refusal)
+            self._end_unsent(entry)
+
+    def mark_unsent(self, entry: Entry) -> None:
+        """Say with the line why it is not sent."""
+        entry.line.cut, entry.line.error = self._cut, None if self._cut else self.refusal
 
     def abandon(self, entries: Iterable[Entry]) -> None:
         """End the run: `entries` had ended, were not booked, and will be redone."""
@@ -155,7 +166,7 @@ class Feeder:
             return
         entry.line.records.append(record)
         self._window.end(entry, now=_now())
-        self._on_change()
+        self.on_change()
 
     def _is_put_off(self, entry: Entry, reply: JobReply, record: LedgerRecord) -> bool:
         """Decide what an error means to its line; True where the line is tried again."""
@@ -174,13 +185,13 @@ class Feeder:
         if record.paid:
             entry.line.records.append(of_an_earlier_try(record))
         self._window.rest(entry, until_at=min(_now() + pause_s, self._expires_at))
-        self._on_change()
+        self.on_change()
         return True
 
-    def _end_unanswered(self, entry: Entry, refusal: EmbedPoolError | None) -> None:
-        entry.line.cut, entry.line.error = self._cut, None if self._cut else refusal
+    def _end_unsent(self, entry: Entry) -> None:
+        self.mark_unsent(entry)
         self._window.end(entry, now=_now())
-        self._on_change()
+        self.on_change()
 
     def _waste(self, record: LedgerRecord) -> None:
         if record.paid:

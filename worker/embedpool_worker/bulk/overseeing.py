@@ -60,7 +60,7 @@ class Overseer:
         elif status is Status.CANCELLING:
             stream.cut_off(CANCELLED)
         stream.keep_time()
-        stream.refusal = await self._refusal()
+        stream.refuse(await self._refusal())
 
     async def _refusal(self) -> EmbedPoolError | None:
         try:

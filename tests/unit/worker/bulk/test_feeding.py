@@ -282,7 +282,9 @@ def test_lines_at_rest_end_with_the_refusal() -> None:
     def check(bench: Bench) -> None:
         refusal = InputRefused("the key was blocked")
         bench.lane.fail(1, NoKeys("nobody"))
-        bench.feeder.end_resting(bench.window.rested(now=float("inf")), refusal)
+        bench.feeder.refusal = refusal
+        assert not bench.feeder.sends
+        bench.feeder.end_resting(bench.window.rested(now=float("inf")))
 
         assert bench.first.error is refusal
 
