@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from embedpool_cli.locked_file import is_locked_now, open_to_lock
 from embedpool_shared.errors import ConfigInvalid
 
 LOCK: Final = "serve.lock"
@@ -49,7 +49,7 @@ class ClaimedDirectory:
         self.path = path
         create_directory(path)
         try:
-            self.fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.fd = open_to_lock(path / LOCK)
         except OSError as error:
             raise _unusable(path, error) from None
         try:
@@ -92,15 +92,12 @@ class ClaimedDirectory:
 
     def _is_locked_now(self) -> bool:
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+            return is_locked_now(self.fd)
         except OSError as error:
             raise ConfigInvalid(
                 f"cannot lock the data directory {self.path} ({error.strerror}): choose one on a "
                 "local disk with --data-dir"
             ) from None
-        return True
 
 
 def _unusable(path: Path, error: OSError) -> ConfigInvalid:

@@ -29,6 +29,7 @@ from embedpool_cli.embed.typed_columns import Typing
 from embedpool_cli.embed.work_folder import POOL, WorkFolder, command_of
 from embedpool_cli.pool_client import PoolClient, Refused, Unreachable
 from embedpool_cli.terminal import NotAsked, Terminal
+from embedpool_shared.memory import settle_memory
 
 UNFINISHED: Final = 1
 NOT_STARTED: Final = 2
@@ -44,6 +45,7 @@ def run_embed(options: Namespace, environ: Mapping[str, str], terminal: Terminal
         one = _Embed(options, environ, terminal, order, source_of(order))
         if order.output is None:
             return one.dry_run()
+        settle_memory()
         if order.output.is_stream:
             return one.to_stream(order.output)
         return one.to_files(order.output)

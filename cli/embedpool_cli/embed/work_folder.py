@@ -7,7 +7,6 @@ Invariants
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ import orjson
 
 from embedpool_cli.embed.journal import sync_folder
 from embedpool_cli.embed.order import Order, Output
+from embedpool_cli.locked_file import is_locked_now, open_to_lock
 from embedpool_cli.terminal import NotAsked
 
 LOCK: Final = "lock"
@@ -38,12 +38,12 @@ class WorkFolder:
         self.path = Path(f"{output.path}.embedpool")
         self._output = output
         self.path.mkdir(exist_ok=True)
-        self._fd = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = open_to_lock(self.path / LOCK)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._lock()
+        except BaseException:
             os.close(self._fd)
-            raise NotAsked(f"another embedpool embed is writing {output.path}") from None
+            raise
 
     @property
     def has_command(self) -> bool:
@@ -105,6 +105,10 @@ class WorkFolder:
     ) -> None:
         """Close it."""
         self.close()
+
+    def _lock(self) -> None:
+        if not is_locked_now(self._fd):
+            raise NotAsked(f"another embedpool embed is writing {self._output.path}")
 
     def _write_command(self, command: Mapping[str, Any]) -> None:
         for path in _targets(self._output):
