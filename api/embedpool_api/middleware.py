@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from embedpool_api.corked import sent_whole
 from embedpool_api.errors import error_body
-from embedpool_api.passage import PASSAGE, Passage
+from embedpool_api.passage import PASSAGE, ClientDisconnected, Passage
 from embedpool_shared.errors import BodyTooLarge, EmbedPoolError, NotJson
 
 if TYPE_CHECKING:
@@ -36,10 +36,6 @@ _numbers: Final = itertools.count()
 """Unique is enough: a random id for each request would cost a system call."""
 _sane_id = re.compile(rb"[A-Za-z0-9._-]{1,128}").fullmatch
 _log = logging.getLogger(__name__)
-
-
-class ClientDisconnected(Exception):
-    """Nobody waits for the answer any more."""
 
 
 class Edge:

@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from embedpool_api.posted import Answer
     from embedpool_shared.embedding.models import Resolved
     from embedpool_shared.jobs import JobReply
-    from embedpool_shared.telemetry.tracing import Span
+    from embedpool_shared.telemetry.spans import Span
 
 PASSAGE: Final = "embedpool.passage"
 """Key of the scope: the request's passage."""
+
+
+class ClientDisconnected(Exception):
+    """Nobody waits for the answer any more."""
 
 
 @dataclass(slots=True, eq=False)

@@ -7,7 +7,7 @@ from typing import Final
 
 from embedpool_api.passage import Passage
 from embedpool_api.paths import EMBEDDINGS
-from embedpool_shared.telemetry.tracing import Span, SpanKind, Tracing
+from embedpool_shared.telemetry.spans import Span, SpanKind, Tracing
 
 _CARRIED: Final = (b"traceparent", b"tracestate")
 

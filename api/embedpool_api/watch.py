@@ -12,8 +12,8 @@ from typing import Final
 
 from starlette.types import Receive
 
-from embedpool_api.middleware import ClientDisconnected
 from embedpool_api.outbox import queue_unavailable
+from embedpool_api.passage import ClientDisconnected
 from embedpool_api.posted import Answer
 from embedpool_shared.errors import DeadlineExceeded
 

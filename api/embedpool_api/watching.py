@@ -24,8 +24,9 @@ from embedpool_shared.telemetry.journal import journal
 from embedpool_shared.telemetry.meters import Meters
 from embedpool_shared.telemetry.outlet import Outlet
 from embedpool_shared.telemetry.pool_gauges import models_in
+from embedpool_shared.telemetry.spans import Tracing
 from embedpool_shared.telemetry.target import target
-from embedpool_shared.telemetry.tracing import Tracing, tracing
+from embedpool_shared.telemetry.tracing import tracing
 
 SERVICE = "embedpool-api"
 

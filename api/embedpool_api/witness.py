@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from embedpool_api.metrics import ApiMetrics
-from embedpool_api.middleware import ClientDisconnected
-from embedpool_api.passage import Passage
+from embedpool_api.passage import ClientDisconnected, Passage
 from embedpool_api.paths import EMBEDDINGS, route_of
 from embedpool_api.request_log import RequestLog
 from embedpool_api.traces import RequestTraces

@@ -9,6 +9,7 @@ from typing import Final
 import httpx
 import pytest
 
+from e2e.keys import SHORT_DIMS
 from e2e.models import config_of
 from e2e.pools import Pool, serving
 from e2e.store import Store, store_at
@@ -61,10 +62,28 @@ def pool(lasting_provider: FakeProvider) -> Iterator[Pool]:
 @pytest.fixture
 def provider(lasting_provider: FakeProvider) -> Iterator[FakeProvider]:
     """The provider behind `pool`, well-behaved and without a memory of other tests."""
-    lasting_provider.behave()
-    lasting_provider.forget()
-    yield lasting_provider
-    lasting_provider.behave()
+    yield from well_behaved(lasting_provider)
+
+
+@pytest.fixture(scope="module")
+def lasting_fake() -> Iterator[FakeProvider]:
+    """A module's own provider, for a pool of its own; tests take `fake`."""
+    with FakeProvider.in_thread(dims=SHORT_DIMS) as fake:
+        yield fake
+
+
+@pytest.fixture
+def fake(lasting_fake: FakeProvider) -> Iterator[FakeProvider]:
+    """The module's provider, well-behaved and without a memory of other tests."""
+    yield from well_behaved(lasting_fake)
+
+
+def well_behaved(fake: FakeProvider) -> Iterator[FakeProvider]:
+    """Yield a provider as if nobody had used it before, and leave it obedient."""
+    fake.behave()
+    fake.forget()
+    yield fake
+    fake.behave()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from e2e.asking import all_at_once, asked, right, vectors_in
-from e2e.keys import MASTER, bearer, guarded, short_entry
+from e2e.keys import MASTER, SHORT_DIMS, bearer, guarded, short_entry
 from e2e.pools import Pool, serving
 from e2e.store import Store, store_at
 from embedpool_shared.names import Names
@@ -21,23 +21,9 @@ from support.processes import wait_until
 
 pytestmark = pytest.mark.long
 
-DIMS: Final = 24
 TTL_S: Final = 60
 PRICE: Final = 0.001
 Ask = Callable[..., httpx.Response]
-
-
-@pytest.fixture(scope="module")
-def lasting_fake() -> Iterator[FakeProvider]:
-    with FakeProvider.in_thread(dims=DIMS) as provider:
-        yield provider
-
-
-@pytest.fixture
-def fake(lasting_fake: FakeProvider) -> Iterator[FakeProvider]:
-    lasting_fake.forget()
-    yield lasting_fake
-    lasting_fake.behave()
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +89,7 @@ def test_what_was_asked_before_asks_nobody_again_and_costs_nothing(
 
     again = ask(["cocoa", "tea", "cocoa"], user="bob", encoding_format="float")
 
-    assert vectors_in(again.json()) == right(["cocoa", "tea", "cocoa"], dims=DIMS)
+    assert vectors_in(again.json()) == right(["cocoa", "tea", "cocoa"], dims=SHORT_DIMS)
     assert (outcome(first)[0], outcome(again)) == ("miss", ("hit", 0.0))
     assert outcome(first)[1] > 0
     assert [call.items for call in fake.calls] == [["tea", "cocoa"]]
@@ -121,7 +107,7 @@ def test_of_a_list_known_in_part_only_the_rest_is_sent_and_paid(
 
     answer = ask(["a", "b", "c", "d"])
 
-    assert vectors_in(answer.json()) == right(["a", "b", "c", "d"], dims=DIMS)
+    assert vectors_in(answer.json()) == right(["a", "b", "c", "d"], dims=SHORT_DIMS)
     assert [call.items for call in fake.calls] == [["a", "c"]]
     assert outcome(answer)[0] == "partial"
     assert outcome(answer)[1] == pytest.approx(PRICE * answer.json()["usage"]["prompt_tokens"] / 2)
@@ -177,5 +163,5 @@ async def test_the_same_text_under_way_is_waited_for_and_not_sent_again(
     text = "everybody asks this"
     answers = await all_at_once(pool.url, [asked("other", text)] * 32, bearer(MASTER))
 
-    assert [answer.vectors for answer in answers] == [right([text], dims=DIMS)] * 32
+    assert [answer.vectors for answer in answers] == [right([text], dims=SHORT_DIMS)] * 32
     assert fake.totals.items == 1

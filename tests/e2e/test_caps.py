@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from e2e.asking import UPSTREAM, all_at_once, asked, right, vectors_in
-from e2e.keys import MASTER, bearer, guarded, short_entry
+from e2e.keys import MASTER, SHORT_DIMS, bearer, guarded, short_entry
 from e2e.models import entry
 from e2e.pools import Pool, serving
 from e2e.store import store_at
@@ -19,29 +19,14 @@ from support.fake_provider import FakeProvider
 from support.faults import Behaviour
 from support.processes import wait_until
 
-DIMS: Final = 24
 CO_MODEL: Final = "embed-english-v3.0"
 NARROW: Final = 10
 
 
 @pytest.fixture(scope="module")
-def lasting_fake() -> Iterator[FakeProvider]:
-    with FakeProvider.in_thread(dims=DIMS) as provider:
-        yield provider
-
-
-@pytest.fixture
-def fake(lasting_fake: FakeProvider) -> Iterator[FakeProvider]:
-    lasting_fake.behave()
-    lasting_fake.forget()
-    yield lasting_fake
-    lasting_fake.behave()
-
-
-@pytest.fixture(scope="module")
 def narrow() -> Iterator[FakeProvider]:
     """A second place, which takes no more than a few items and is told no more."""
-    with FakeProvider.in_thread(dims=DIMS) as provider:
+    with FakeProvider.in_thread(dims=SHORT_DIMS) as provider:
         yield provider
 
 
@@ -49,14 +34,14 @@ def narrow() -> Iterator[FakeProvider]:
 def pool(lasting_fake: FakeProvider, narrow: FakeProvider) -> Iterator[Pool]:
     def somebodys(name: str, **info: Any) -> dict[str, Any]:
         model = f"hosted_vllm/{UPSTREAM}"
-        return entry(name, model, lasting_fake.api_base, output_dimensions=DIMS, **info)
+        return entry(name, model, lasting_fake.api_base, output_dimensions=SHORT_DIMS, **info)
 
     cohere_base = f"{lasting_fake.url}/v2/embed"
     listed = [
         short_entry("said", lasting_fake, max_items_per_call=7),
         short_entry("tokens", lasting_fake, max_tokens_per_call=100),
         short_entry("bytes", lasting_fake, max_bytes_per_call=500),
-        entry("cohere", f"cohere/{CO_MODEL}", cohere_base, "co", output_dimensions=DIMS),
+        entry("cohere", f"cohere/{CO_MODEL}", cohere_base, "co", output_dimensions=SHORT_DIMS),
         *(somebodys(name) for name in ("learns", "learns-tokens", "too-large")),
         short_entry("two-places", lasting_fake, "sk-first"),
         short_entry("two-places", narrow, "sk-second", max_items_per_call=NARROW),
@@ -93,7 +78,7 @@ def test_a_list_above_the_caps_that_were_configured_is_split_and_joined_again(
 ) -> None:
     for model in ("said", "tokens", "bytes"):
         texts = texts_of(model, 60)
-        assert ask(pool, plain_client, model, texts) == right(texts, dims=DIMS)
+        assert ask(pool, plain_client, model, texts) == right(texts, dims=SHORT_DIMS)
 
     assert fake.totals.by_status == {200: len(fake.calls)}
     by_key = {f"sk-{name}": [c for c in fake.calls if c.key == f"sk-{name}"] for name in
@@ -111,7 +96,7 @@ def test_a_list_above_a_published_cap_is_split_and_joined_again(
 
     vectors = ask(pool, plain_client, "cohere", texts)
 
-    assert vectors == right(texts, dims=DIMS, upstream=CO_MODEL)
+    assert vectors == right(texts, dims=SHORT_DIMS, upstream=CO_MODEL)
     assert max(sizes(fake)) <= 96
     assert info_of(pool, plain_client, "cohere")["max_items_per_call"] == 96
 
@@ -122,9 +107,9 @@ async def test_a_cap_the_provider_names_is_respected_from_the_next_call_on_by_ev
     fake.behave(Behaviour(max_items=10))
     first, later, last = (texts_of(word, 25) for word in ("first", "later", "last"))
 
-    assert ask(pool, plain_client, "learns", first) == right(first, dims=DIMS)
+    assert ask(pool, plain_client, "learns", first) == right(first, dims=SHORT_DIMS)
     refused = fake.totals.by_status[400]
-    assert ask(pool, plain_client, "learns", later) == right(later, dims=DIMS)
+    assert ask(pool, plain_client, "learns", later) == right(later, dims=SHORT_DIMS)
     crowd = await all_at_once(
         pool.url, [asked("learns", text) for text in texts_of("crowd", 64)], bearer(MASTER)
     )
@@ -139,7 +124,7 @@ async def test_a_cap_the_provider_names_is_respected_from_the_next_call_on_by_ev
     assert info_of(pool, plain_client, "learns")["max_items_per_call"] == 10
     replace_worker(pool)
     fake.forget()
-    assert ask(pool, plain_client, "learns", last) == right(last, dims=DIMS)
+    assert ask(pool, plain_client, "learns", last) == right(last, dims=SHORT_DIMS)
     assert max(sizes(fake)) <= 10, "the new worker knew before its first call"
 
 
@@ -161,9 +146,9 @@ def test_a_refusal_without_a_number_halves_the_call_and_is_remembered(
     entity_too_large = "Request entity too large"
     fake.behave(Behaviour(more_items_than=20, status=413, message=entity_too_large))
 
-    assert ask(pool, plain_client, "too-large", texts) == right(texts, dims=DIMS)
+    assert ask(pool, plain_client, "too-large", texts) == right(texts, dims=SHORT_DIMS)
     refused = fake.totals.by_status[413]
-    assert ask(pool, plain_client, "too-large", later) == right(later, dims=DIMS)
+    assert ask(pool, plain_client, "too-large", later) == right(later, dims=SHORT_DIMS)
 
     assert 1 <= refused <= 3
     assert fake.totals.by_status[413] == refused
@@ -176,9 +161,9 @@ def test_a_sum_of_tokens_the_provider_names_is_respected(
     fake.behave(Behaviour(max_tokens=120))
     texts, later = texts_of("tokens", 64), texts_of("tokens later", 64)
 
-    assert ask(pool, plain_client, "learns-tokens", texts) == right(texts, dims=DIMS)
+    assert ask(pool, plain_client, "learns-tokens", texts) == right(texts, dims=SHORT_DIMS)
     refused = fake.totals.by_status[400]
-    assert ask(pool, plain_client, "learns-tokens", later) == right(later, dims=DIMS)
+    assert ask(pool, plain_client, "learns-tokens", later) == right(later, dims=SHORT_DIMS)
 
     assert fake.totals.by_status[400] == refused
     wait_until(
@@ -198,7 +183,7 @@ def test_a_call_that_goes_on_at_a_smaller_place_is_cut_for_it(
     narrow.behave(Behaviour(max_items=NARROW))
     texts = texts_of("two places", 60)
 
-    assert ask(pool, plain_client, "two-places", texts) == right(texts, dims=DIMS)
+    assert ask(pool, plain_client, "two-places", texts) == right(texts, dims=SHORT_DIMS)
 
     assert narrow.totals.by_status == {200: len(narrow.calls)}
     assert max(sizes(narrow)) <= NARROW

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from e2e.asking import Answer, Caller, all_at_once, asked, callers, right
-from e2e.keys import MASTER, bearer, guarded, short_entry
+from e2e.keys import MASTER, SHORT_DIMS, bearer, guarded, short_entry
 from e2e.pools import Pool, serving
 from support.fake_provider import FakeProvider
 from support.faults import Behaviour, Ending
@@ -23,7 +23,6 @@ from support.processes import wait_until
 
 pytestmark = pytest.mark.long
 
-DIMS: Final = 24
 CROWD: Final = 16
 TIMEOUT_S: Final = 0.5
 """How long one call may take."""
@@ -65,20 +64,6 @@ def pair(name: str, fake: FakeProvider, **params: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def lasting_fake() -> Iterator[FakeProvider]:
-    with FakeProvider.in_thread(dims=DIMS) as provider:
-        yield provider
-
-
-@pytest.fixture
-def fake(lasting_fake: FakeProvider) -> Iterator[FakeProvider]:
-    lasting_fake.behave()
-    lasting_fake.forget()
-    yield lasting_fake
-    lasting_fake.behave()
-
-
-@pytest.fixture(scope="module")
 def pool(lasting_fake: FakeProvider) -> Iterator[Pool]:
     listed = [pair(name, lasting_fake, timeout=TIMEOUT_S) for name in BAD]
     listed += [pair(name, lasting_fake) for name in (*SOON, "on-a-date", "waits", "in-vain")]
@@ -102,7 +87,9 @@ async def ask(pool: Pool, model: str, *texts: str, **headers: str) -> list[Answe
 
 def assert_right(answers: list[Answer], *texts: str) -> None:
     assert [answer.status for answer in answers] == [200] * len(texts)
-    assert [answer.vectors for answer in answers] == [right([one], dims=DIMS) for one in texts]
+    assert [answer.vectors for answer in answers] == [
+        right([one], dims=SHORT_DIMS) for one in texts
+    ]
 
 
 def health_of(client: httpx.Client, pool: Pool, secret: str) -> dict[str, Any]:

@@ -28,13 +28,6 @@ def lasting_fake() -> Iterator[FakeProvider]:
         yield provider
 
 
-@pytest.fixture
-def fake(lasting_fake: FakeProvider) -> Iterator[FakeProvider]:
-    lasting_fake.forget()
-    yield lasting_fake
-    lasting_fake.behave()
-
-
 @pytest.fixture(scope="module")
 def pool(lasting_fake: FakeProvider) -> Iterator[Pool]:
     with serving(config={"model_list": [short_entry("m", lasting_fake)]}) as running:

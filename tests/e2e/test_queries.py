@@ -22,6 +22,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from e2e.asking import all_at_once, asked
+from e2e.batches import begun, client_of, ended, line, numbered
 from e2e.boards import offers, questions, sent
 from e2e.keys import MASTER, SHORT_DIMS, Office, bearer, guarded, short_entry
 from e2e.pools import Pool, serving
@@ -109,7 +110,8 @@ def config(fake: FakeProvider) -> dict[str, Any]:
 def make_traffic(pool: Pool, fake: FakeProvider, office: Office) -> None:
     """Ask for all kinds of things, of a provider that fails in all kinds of ways."""
     team = office.post("/team/new", team_id="searchers")["team_id"]
-    caller = bearer(office.key(team_id=team))
+    key = office.key(team_id=team)
+    caller = bearer(key)
     limited = bearer(office.key(rpm_limit=1))
     fake.behave(
         Behaviour(key=FAILING, status=429, calls=1, headers={"retry-after": "30"}),
@@ -124,6 +126,8 @@ def make_traffic(pool: Pool, fake: FakeProvider, office: Office) -> None:
     at_once(pool, caller, asked("small", ["unwelcome", "a", "b", "c"]))
     at_once(pool, caller, asked("nobody-has-it", "text"), asked("small", []))
     at_once(pool, bearer("nobodys"), asked("small", "text"))
+    with client_of(pool, key) as client:
+        ended(client, begun(client, [*numbered(50), line("bad", "")]))
 
 
 def at_once(pool: Pool, headers: dict[str, str], *bodies: dict[str, Any]) -> None:
@@ -178,6 +182,18 @@ def test_whatever_an_alert_compares_has_data(site: Site) -> None:
     }
 
     assert left_empty(site, wanted) == set(EMPTY) & wanted.keys()
+
+
+def test_a_batch_and_its_lines_are_counted(site: Site) -> None:
+    answered = 'embedpool_bulk_rows_total{outcome="answered"}'
+    wanted = [
+        'embedpool_bulk_jobs{state="completed"} == 1',
+        f"{answered} == 50",
+        'embedpool_bulk_rows_total{outcome="failed"} == 1',
+        f"rate({answered}[1m]) > 0",
+    ]
+
+    assert left_empty(site, {expr: expr for expr in wanted}) == set()
 
 
 def test_no_rule_has_an_error(site: Site) -> None:

@@ -31,8 +31,8 @@ from embedpool_shared.redis import Line, RedisAddress, RedisRefused, connection_
 from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Adapter, Deployment
 from embedpool_worker.pool import Pool
+from embedpool_worker.pool_parts import PoolParts, PoolSettings
 from embedpool_worker.providers.port import Provider, ProviderAnswer, ProviderCall
-from embedpool_worker.served_lane import PoolParts, PoolSettings
 from support.posting import marked
 from support.vectors import Input, token_count, vector_of
 

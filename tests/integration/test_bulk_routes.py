@@ -14,8 +14,7 @@ from typing_extensions import override
 
 from embedpool_api.callers import MASTER as MASTER_CALLER
 from embedpool_api.callers import key_holder
-from embedpool_api.middleware import ClientDisconnected
-from embedpool_api.passage import PASSAGE, Passage
+from embedpool_api.passage import PASSAGE, ClientDisconnected, Passage
 from embedpool_shared.accounts import Limits
 from embedpool_shared.batches import COMPLETION_WINDOW_S, FileRecord, Purpose, Status
 from embedpool_shared.config.settings import FilesSettings

@@ -17,7 +17,7 @@ from embedpool_shared.errors import (
     WrongAnswer,
 )
 from embedpool_shared.jobs import LaneClass
-from embedpool_shared.telemetry.tracing import Span
+from embedpool_shared.telemetry.spans import Span
 from embedpool_worker.deployments import Deployment
 from embedpool_worker.held import HeldJob, Item
 

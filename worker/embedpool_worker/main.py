@@ -8,9 +8,8 @@ import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from secrets import token_urlsafe
 from typing import Any
 
 import uvloop
@@ -19,34 +18,27 @@ from embedpool_shared import tokens
 from embedpool_shared.config.secret import require_secret, secrets_of
 from embedpool_shared.config.settings import Config
 from embedpool_shared.file_store import configured_store
-from embedpool_shared.jobs import LaneClass, MergeKey
+from embedpool_shared.jobs import MergeKey
 from embedpool_shared.lines import jobs_address, lines, main_address
 from embedpool_shared.measures import Role
 from embedpool_shared.memory import settle_memory
 from embedpool_shared.names import Names
 from embedpool_shared.presence import WORKER, Presence, Seen
-from embedpool_shared.redis import Line, connection_pool
-from embedpool_shared.sealing import Secrets
+from embedpool_shared.redis import connection_pool
 from embedpool_shared.store_probe import StoreProbe
 from embedpool_shared.telemetry.outlet import joining
 from embedpool_worker.arq_workers import BulkJobs, maintenance_worker, run_for_ever
 from embedpool_worker.bulk.means import Means
 from embedpool_worker.bulk.service import BulkService, bounds_of, bulk_threads
-from embedpool_worker.cached_vectors import Spaces
-from embedpool_worker.deployments import Adapter, Deployment
+from embedpool_worker.deployments import Deployment
 from embedpool_worker.fleet.understanding import Understanding, understood
-from embedpool_worker.key_policy import KeyPolicy
 from embedpool_worker.learned_caps import LearnedCaps
 from embedpool_worker.maintenance import Housekeeper
+from embedpool_worker.open_adapters import OpenAdapters, http_options
 from embedpool_worker.pool import Pool
-from embedpool_worker.providers import adapters
-from embedpool_worker.providers.http_options import HttpOptions
-from embedpool_worker.providers.local import LocalModel
-from embedpool_worker.providers.port import Provider
+from embedpool_worker.pool_parts import PoolParts, pool_settings
 from embedpool_worker.published_catalog import PublishedCatalog
-from embedpool_worker.recall import Recall
-from embedpool_worker.served_lane import PoolParts, PoolSettings
-from embedpool_worker.storing import CacheBounds, Storing
+from embedpool_worker.vector_cache import vector_cache
 from embedpool_worker.watching import Watched, watch
 
 log = logging.getLogger(__name__)
@@ -87,33 +79,6 @@ async def _serve(options: WorkerOptions, found: Understanding, watched: Watched)
     return 0
 
 
-@dataclass(slots=True, eq=False)
-class Adapters:
-    """The adapter of each deployment, built at its first call and closed at the end."""
-
-    options: HttpOptions
-    built: dict[str, Provider] = field(default_factory=dict)
-
-    def of(self, deployment: Deployment) -> Provider:
-        """Find or build the adapter."""
-        provider = self.built.get(deployment.id)
-        if provider is None:
-            provider = self.built[deployment.id] = adapters.build(deployment, self.options)
-        return provider
-
-    async def warm(self, deployments: Sequence[Deployment]) -> None:
-        """Load local models before the first request needs them."""
-        for deployment in deployments:
-            if deployment.adapter is Adapter.LOCAL:
-                provider = self.of(deployment)
-                if isinstance(provider, LocalModel):
-                    await provider.warm()
-
-    async def close(self) -> None:
-        """Give everything back."""
-        await asyncio.gather(*(p.close() for p in self.built.values()), return_exceptions=True)
-
-
 class WorkerProcess:
     """Everything one worker process runs."""
 
@@ -126,7 +91,7 @@ class WorkerProcess:
         self._fleet = found.fleet
         self._names = Names(config.redis.prefix)
         self._line = lines(config, f"worker:{options.worker_id}")
-        self._adapters = Adapters(_http_options(config))
+        self._adapters = OpenAdapters(http_options(config))
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokens")
         self._stop = asyncio.Event()
         self._alive: frozenset[str] = frozenset()
@@ -134,23 +99,9 @@ class WorkerProcess:
         self._catalog = PublishedCatalog(self._line, self._names, found, self._learned)
         self._jobs_address = jobs_address(config)
         secrets = secrets_of(config)
-        self._cache = _vector_cache(config, self._line, self._names, secrets)
+        self._cache = vector_cache(config, self._line, self._names, secrets)
         self._pool = Pool(
-            PoolSettings(
-                worker_id=options.worker_id,
-                lease_s=config.pool.lease_s,
-                linger_s={
-                    LaneClass.INTERACTIVE: config.pool.linger_ms / 1_000,
-                    LaneClass.BULK: config.pool.bulk_linger_ms / 1_000,
-                },
-                max_leased_items=config.pool.max_leased_items,
-                slots_per_key=config.pool.slots_per_key,
-                key_policy=KeyPolicy(
-                    cooldown_s=config.router_settings.cooldown_time,
-                    allowed_fails=config.router_settings.allowed_fails,
-                ),
-                max_tries=1 + config.max_retries,
-            ),
+            pool_settings(config, worker_id=options.worker_id),
             PoolParts(
                 names=self._names,
                 line=self._line,
@@ -268,33 +219,3 @@ class WorkerProcess:
         if self._alive - seen.workers or seen.was_forgotten:
             self._pool.hurry()
         self._alive = seen.workers
-
-
-@dataclass(frozen=True, slots=True)
-class VectorCache:
-    """Both ends of it: what is known is not sent, what was answered is kept."""
-
-    recall: Recall
-    storing: Storing
-
-
-def _vector_cache(
-    config: Config, line: Callable[[str], Line], names: Names, secrets: Secrets | None
-) -> VectorCache | None:
-    if config.cache_ttl_s <= 0:
-        return None
-    # Without a secret nobody else has the names either: a cache of this process' own.
-    digest = (secrets or Secrets(token_urlsafe(32))).cache_digest
-    spaces = Spaces()
-    bounds = CacheBounds(config.cache_ttl_s, config.cache.max_bytes)
-    return VectorCache(
-        Recall(line("cache"), names, digest, spaces),
-        Storing(line("cache-write"), names, digest, spaces, bounds),
-    )
-
-
-def _http_options(config: Config) -> HttpOptions:
-    proxy = config.http.proxy
-    return HttpOptions(
-        proxy=proxy.get_secret_value() if proxy else None, ca_file=config.http.ca_file
-    )

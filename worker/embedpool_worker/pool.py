@@ -19,7 +19,8 @@ from embedpool_shared.backoff import pause_s
 from embedpool_shared.errors import QueueUnavailable
 from embedpool_worker.clock import RedisClock
 from embedpool_worker.permits import Permits
-from embedpool_worker.served_lane import PoolParts, PoolSettings, ServedLane
+from embedpool_worker.pool_parts import PoolParts, PoolSettings
+from embedpool_worker.served_lane import ServedLane
 from embedpool_worker.shared_keys import SharedKeys
 
 log = logging.getLogger(__name__)

@@ -12,16 +12,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 from embedpool_shared.errors import PoolError, QueueUnavailable
-from embedpool_shared.jobs import LaneClass, LedgerRecord, MergeKey
-from embedpool_shared.names import Names
-from embedpool_shared.redis import Line
-from embedpool_shared.sealing import Secrets
-from embedpool_worker.calls import MAX_TRIES, Calls
+from embedpool_shared.jobs import LaneClass, LedgerRecord
+from embedpool_worker.calls import Calls
 from embedpool_worker.caps import Caps
 from embedpool_worker.clock import RedisClock
 from embedpool_worker.commit import Committer
@@ -29,54 +25,21 @@ from embedpool_worker.deployments import Deployment
 from embedpool_worker.dispatch import Dispatcher
 from embedpool_worker.handover import HandBack
 from embedpool_worker.held import HeldJob, HeldPack, held_pack
-from embedpool_worker.key_policy import KeyPolicy
 from embedpool_worker.lane import Lane, LaneBounds
 from embedpool_worker.learned_caps import LearnedCaps
 from embedpool_worker.leases import Delivery, Leases
 from embedpool_worker.marks import Marks
 from embedpool_worker.own_keys import own_deployment
 from embedpool_worker.permits import Permits
-from embedpool_worker.providers.port import Provider
+from embedpool_worker.pool_parts import PoolParts, PoolSettings
 from embedpool_worker.reader import Reader
-from embedpool_worker.recall import Recall
 from embedpool_worker.rollup import Roller
-from embedpool_worker.storing import Storing
 from embedpool_worker.suspects import Suspects
-from embedpool_worker.witness import Witness
 
 log = logging.getLogger(__name__)
 
 MAX_DELIVERIES: Final = 3
 """After so many a pack is taken apart, and its jobs are suspects."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolSettings:
-    """What a pool needs to know of the configuration."""
-
-    worker_id: str
-    lease_s: float
-    linger_s: dict[LaneClass, float]
-    max_leased_items: int
-    slots_per_key: int
-    key_policy: KeyPolicy = field(default_factory=KeyPolicy)
-    max_tries: int = MAX_TRIES
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolParts:
-    """What a pool is made of; the composition root chooses."""
-
-    names: Names
-    line: Callable[[str], Line]  # by role, one each
-    deployments_of: Callable[[str, MergeKey], Sequence[Deployment]]
-    adapter_of: Callable[[Deployment], Provider]
-    count_in: Callable[..., Any]
-    learned: LearnedCaps = field(default_factory=LearnedCaps)
-    recall: Recall | None = None  # with `storing`: the vector cache, where there is one
-    storing: Storing | None = None
-    secrets: Secrets | None = None  # what callers' own keys are sealed with
-    witness: Witness = field(default_factory=Witness)
 
 
 class ServedLane:

@@ -5,7 +5,7 @@ Nothing of a trace goes to the provider: whose calls we are is nobody else's aff
 
 from __future__ import annotations
 
-from embedpool_shared.telemetry.tracing import MAX_LINKS, SpanKind, Tracing
+from embedpool_shared.telemetry.spans import MAX_LINKS, SpanKind, Tracing
 from embedpool_worker.called import Called
 
 

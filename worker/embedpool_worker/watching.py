@@ -11,7 +11,8 @@ from typing import Final
 from embedpool_shared.telemetry.heartbeat import beat
 from embedpool_shared.telemetry.meters import Meters
 from embedpool_shared.telemetry.outlet import Outlet
-from embedpool_shared.telemetry.tracing import Tracing, tracing
+from embedpool_shared.telemetry.spans import Tracing
+from embedpool_shared.telemetry.tracing import tracing
 from embedpool_worker.fleet.understanding import Understanding
 from embedpool_worker.metrics import WorkerMetrics
 from embedpool_worker.witness import Witness

@@ -8,7 +8,7 @@ from embedpool_shared.errors import CallTooLarge, ProviderError
 from embedpool_shared.measures import UNKNOWN_MODEL
 from embedpool_shared.telemetry.journal import Journal, journal
 from embedpool_shared.telemetry.meters import Meters
-from embedpool_shared.telemetry.tracing import Tracing
+from embedpool_shared.telemetry.spans import Tracing
 from embedpool_worker.call_log import CallLog
 from embedpool_worker.called import Called, outcome
 from embedpool_worker.caps import Caps

@@ -20,7 +20,7 @@ from typing_extensions import override
 from embedpool_api.bulk.ids import new_file_id
 from embedpool_api.bulk.intake import MAX_AROUND_BYTES, Intake, Taken, too_large
 from embedpool_api.bulk.multipart import MultipartForm
-from embedpool_api.middleware import ClientDisconnected
+from embedpool_api.passage import ClientDisconnected
 from embedpool_shared.batches import FileRecord, Purpose
 from embedpool_shared.errors import BodyTooLarge, NotJson, StoreUnavailable
 from embedpool_shared.file_records import content_path

@@ -12,8 +12,8 @@ from embedpool_api.bulk.ownership import lists_of, may_touch, no_file, owner
 from embedpool_api.bulk.parts import BulkParts, bulk_caller
 from embedpool_api.bulk.uploads import Unanswered, Upload, delete_content
 from embedpool_api.bulk.views import file_list, shown_file
-from embedpool_api.middleware import HEADERS, ClientDisconnected
-from embedpool_api.passage import PASSAGE
+from embedpool_api.middleware import HEADERS
+from embedpool_api.passage import PASSAGE, ClientDisconnected
 from embedpool_shared.batches import FileRecord, Purpose
 
 DEFAULT_PAGE = 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from msgspec import MsgspecError
@@ -60,9 +61,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """One request, as its usage record remembers it."""
+    """One request, or many lines of a batch together, as the usage record remembers it."""
 
     at_ms: int
+    requests: int
     account: str
     model: str
     provider: str
@@ -115,7 +117,8 @@ def filling(entries: Iterable[Logged]) -> dict[str, Filling]:
     """Say how full the batches of each lane were.
 
     A batch is committed by one script, whose records share a millisecond: nearly always that tells
-    the batches of a lane apart.
+    the batches of a lane apart. Lines of the Batch API are booked apart from their provider calls,
+    very many at once: of those nobody can say it here.
     """
     batches: dict[tuple[str, int], list[LedgerRecord]] = {}
     for entry in entries:
@@ -137,7 +140,7 @@ def filling(entries: Iterable[Logged]) -> dict[str, Filling]:
 
 def faults(rows: Iterable[Row], dead_letters: Iterable[DeadLetter]) -> list[Fault]:
     """List what went wrong last, the newest first."""
-    failed = [_fault(row) for row in rows if _kind(row)]
+    failed = [_fault(row) for row in rows if _kind(row) and row.first.requests]
     given_up = [
         Fault(
             at_ms=dead.at_ms,
@@ -155,11 +158,12 @@ def faults(rows: Iterable[Row], dead_letters: Iterable[DeadLetter]) -> list[Faul
     return found[:MAX_FAULTS]
 
 
-def ended(rows: Sequence[Row]) -> list[Ended]:
-    """Show the newest requests."""
+def ended(rows: Iterable[Row]) -> list[Ended]:
+    """Show the newest requests; what was only tried in vain before is none."""
     return [
         Ended(
             at_ms=_at_ms(row),
+            requests=row.first.requests,
             account=row.first.account,
             model=row.first.model,
             provider=row.first.provider,
@@ -168,14 +172,14 @@ def ended(rows: Sequence[Row]) -> list[Ended]:
             usd=in_dollars(row.cost_pico_usd),
             kind=_kind(row),
         )
-        for row in rows[:MAX_ROWS]
+        for row in islice((row for row in rows if row.first.requests), MAX_ROWS)
     ]
 
 
 def spending(rows: Sequence[Row]) -> Spending:
     """Add the newest requests up."""
     return Spending(
-        requests=sum(row.first.reason != FENCED for row in rows),
+        requests=sum(row.first.requests for row in rows if row.first.reason != FENCED),
         since_ms=min(map(_at_ms, rows), default=None),
         items=sum(row.items for row in rows),
         used=sum(row.used for row in rows),
@@ -187,8 +191,13 @@ def spending(rows: Sequence[Row]) -> Spending:
 
 
 def _was_sent(record: LedgerRecord) -> bool:
-    is_answered = record.reason in {"", COUNT_ONLY}
+    is_answered = record.reason in {"", COUNT_ONLY} and not _is_booked(record)
     return is_answered and not (record.cached and record.cached == record.used)
+
+
+def _is_booked(record: LedgerRecord) -> bool:
+    """Say whether it adds up lines of a batch, which came in no pack and are billed as one."""
+    return record.bill is not None and record.bill.request == record.pack_id
 
 
 def _kind(row: Row) -> str:

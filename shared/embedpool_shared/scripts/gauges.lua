@@ -5,20 +5,8 @@
 -- ARGV  none
 -- Returns {Redis time µs, {items, tokens, bytes}, arrival of the oldest interactive pack µs
 --          (0: none), of the oldest bulk pack, when the oldest ledger entry was added ms (0: none)}
-local function oldest(stream)
-  return redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-end
 
-local function arrival(stream)
-  local pack = oldest(stream)
-  for index = 1, pack and #pack[2] or 0, 2 do
-    if pack[2][index] == 't' then
-      return tonumber(pack[2][index + 1])
-    end
-  end
-  return 0
-end
-
+-- include arrival
 local now = redis.call('TIME')
 local entry = oldest(KEYS[4])
 return {

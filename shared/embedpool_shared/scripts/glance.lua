@@ -7,17 +7,9 @@
 -- Returns {Redis time µs, depth {items, bytes, tokens, second, served, served_before}, dead letters,
 --          the newest of them {{id, fields} …}, then for each stream
 --          {packs, arrival of the oldest µs (0: none), packs leased by consumer {consumer, count …}}}
-local group, most = ARGV[1], ARGV[2]
 
-local function arrival(stream)
-  local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-  for index = 1, oldest and #oldest[2] or 0, 2 do
-    if oldest[2][index] == 't' then
-      return tonumber(oldest[2][index + 1])
-    end
-  end
-  return 0
-end
+-- include arrival
+local group, most = ARGV[1], ARGV[2]
 
 local function leased(stream)
   local flat = {}

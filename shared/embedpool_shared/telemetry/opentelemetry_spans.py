@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from embedpool_shared.telemetry.tracing import MAX_LINKS, Attributes, SpanKind
+from embedpool_shared.telemetry.spans import MAX_LINKS, Attributes, SpanKind
 
 _KINDS: Final = {SpanKind.SERVER: trace.SpanKind.SERVER, SpanKind.CLIENT: trace.SpanKind.CLIENT}
 _NOBODY: Final = Context()

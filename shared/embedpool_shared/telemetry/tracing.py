@@ -1,54 +1,17 @@
-"""Whether this process tells traces, and the little that the rest of the program knows of them."""
+"""Whether this process tells traces."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from enum import Enum
-from typing import Final, Protocol
+from collections.abc import Mapping
+from typing import Final
+
+from embedpool_shared.telemetry.spans import Tracing
 
 ENDPOINT_NAMES: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 EXPORTER_NAME: Final = "OTEL_TRACES_EXPORTER"
 DISABLED_NAME: Final = "OTEL_SDK_DISABLED"
-MAX_LINKS: Final = 128
-"""What OpenTelemetry keeps of a span's links unless told otherwise."""
 log = logging.getLogger(__name__)
-
-Attributes = Mapping[str, str | int | float | Sequence[str]]
-
-
-class SpanKind(Enum):
-    """Whose side of a conversation a span is."""
-
-    SERVER = "server"  # somebody asked us
-    CLIENT = "client"  # we asked somebody
-
-
-class Span(Protocol):
-    """Something that has begun."""
-
-    traceparent: str
-    """How whoever goes on with it names it (W3C)."""
-
-    def end(self, attributes: Attributes, *, error: str = "") -> None:
-        """It is over; `error` names the kind of what went wrong."""
-
-
-class Tracing(Protocol):
-    """Tells spans to whoever collects them."""
-
-    def begin(
-        self,
-        name: str,
-        kind: SpanKind,
-        *,
-        parent: Mapping[str, str] | None = None,
-        links: Sequence[str] = (),
-    ) -> Span:
-        """Begin a span below `parent`, by its W3C headers; `links` are traceparents."""
-
-    def close(self) -> None:
-        """Tell what has not been told."""
 
 
 def tracing(environ: Mapping[str, str], service: str) -> Tracing | None:

@@ -16,11 +16,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from embedpool_api.middleware import (
     HEADERS,
     REQUEST_ID,
-    ClientDisconnected,
     Edge,
     read_body,
     request_id_of,
 )
+from embedpool_api.passage import ClientDisconnected
 from embedpool_shared.errors import BadRequest, BodyTooLarge, NotJson
 
 

@@ -24,7 +24,7 @@ from embedpool_api.status.endings_seen import (
 )
 from embedpool_api.status.lanes_seen import DeadLetter
 from embedpool_shared.jobs import WIRE_VERSION, LedgerRecord, encode
-from unit.api.usage_records import record
+from unit.api.usage_records import booked, record
 
 
 def entry(
@@ -97,6 +97,33 @@ def test_what_no_call_was_made_for_is_in_no_batch() -> None:
     entries = [entry(record("a", reason="cancelled"), record("b", reason="fenced"), cached)]
 
     assert filling(entries) == {}
+
+
+def test_lines_of_a_batch_are_many_requests_but_in_no_call_that_could_be_told() -> None:
+    entries = [
+        entry(booked("batch_1", requests=500, items=700), at=2),
+        entry(booked("batch_2", requests=1), record("a", items=3), at=1),
+    ]
+
+    rows = rows_of(entries)
+
+    assert (filling(entries)["m"].batches, filling(entries)["m"].items) == (1, 3.0)
+    assert spending(rows).requests == 502
+    assert spending(rows).items == 704
+    assert sorted((it.requests, it.items) for it in ended(rows)) == [(1, 1), (1, 3), (500, 700)]
+
+
+def test_what_only_was_tried_in_vain_before_is_no_request_but_costs() -> None:
+    rows = rows_of([entry(booked("batch_1", requests=0, items=0, reason="ProviderFailed"))])
+
+    assert (ended(rows), faults(rows, [])) == ([], [])
+    assert (spending(rows).requests, spending(rows).waste) == (0, 10)
+
+
+def test_lines_of_a_batch_that_failed_alike_are_one_failure() -> None:
+    (fault,) = faults(rows_of([entry(booked("batch_1", requests=7, reason="BadRequest"))]), [])
+
+    assert (fault.kind, fault.status, fault.request_id) == ("BadRequest", 400, "batch_1")
 
 
 def test_an_answer_the_provider_counted_otherwise_is_no_failure() -> None:

@@ -14,9 +14,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from embedpool_api.allowances import Limit, TooFast
 from embedpool_api.callers import Caller
-from embedpool_api.middleware import ClientDisconnected, Edge
+from embedpool_api.middleware import Edge
 from embedpool_api.outbox import no_worker, queue_unavailable
-from embedpool_api.passage import PASSAGE, Passage
+from embedpool_api.passage import PASSAGE, ClientDisconnected, Passage
 from embedpool_api.paths import route_of
 from embedpool_api.posted import Answer, PostedJob, PostedPack
 from embedpool_api.refusals import refusal_reason

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from embedpool_shared.jobs import Bill, LedgerRecord
 
 
@@ -41,4 +43,15 @@ def record(
             metadata=metadata,
             part=part,
         ),
+    )
+
+
+def booked(batch: str, *, requests: int, items: int = 1, reason: str = "") -> LedgerRecord:
+    """Some lines of a batch that ended alike, booked as one."""
+    lines = record(batch, items=items, reason=reason)
+    return structs.replace(
+        lines,
+        pack_id=batch,
+        requests=requests,
+        bill=Bill(batch, jobs=1, accounts=[], call_id=batch),
     )

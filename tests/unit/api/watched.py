@@ -22,7 +22,7 @@ from embedpool_shared.measures import OTHER_TEAM
 from embedpool_shared.telemetry.first_names import FirstNames
 from embedpool_shared.telemetry.journal import Journal
 from embedpool_shared.telemetry.meters import Meters, Spread
-from embedpool_shared.telemetry.tracing import Tracing
+from embedpool_shared.telemetry.spans import Tracing
 
 MODEL: Final = "text-embedding-3-small"
 RESOLVED: Final = Resolved(

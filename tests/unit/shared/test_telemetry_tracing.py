@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from embedpool_shared.telemetry.tracing import SpanKind, tracing
+from embedpool_shared.telemetry.spans import SpanKind
+from embedpool_shared.telemetry.tracing import tracing
 
 pytest.importorskip("opentelemetry.sdk")
 

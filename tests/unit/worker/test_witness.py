@@ -24,7 +24,7 @@ from embedpool_shared.jobs import LaneClass
 from embedpool_shared.measures import OUTCOME, UNKNOWN_MODEL, WASTE
 from embedpool_shared.telemetry.journal import Journal
 from embedpool_shared.telemetry.meters import Meters, Spread
-from embedpool_shared.telemetry.tracing import Tracing
+from embedpool_shared.telemetry.spans import Tracing
 from embedpool_worker.called import CUT_OFF, OK, outcome
 from embedpool_worker.deployments import Deployment
 from embedpool_worker.held import HeldPack

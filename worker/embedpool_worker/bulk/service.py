@@ -21,6 +21,8 @@ from embedpool_worker.bulk.validation import Bounds
 log = logging.getLogger(__name__)
 
 THREADS: Final = 4
+ABANDONED_S: Final = 24 * 60 * 60.0
+"""What nobody wrote to for so long, nobody will finish."""
 
 
 def bulk_threads() -> ThreadPoolExecutor:
@@ -67,10 +69,17 @@ class BulkService:
         self._stop.set()
 
     async def sweep(self) -> None:
-        """Delete what is due in the file store; what it does not let go of is due the next time."""
-        line = self._means.line("bulk")
+        """Delete what is due in the file store, and what crashes left half-written there.
+
+        What it does not let go of is due the next time. In another store than the pool's there is
+        nothing to delete: what is due would be struck off the list, and stay for ever.
+        """
+        if not self._probe.is_same:
+            return
+        line, store = self._means.line("bulk"), self._means.store
         try:
-            await sweep(FileRecords(line, self._means.names), self._means.store)
+            await sweep(FileRecords(line, self._means.names), store)
+            await asyncio.to_thread(store.delete_abandoned, older_than_s=ABANDONED_S)
         except StoreUnavailable as unavailable:
             log.warning("file_sweep_failed reason=%s", unavailable)
         finally:

@@ -243,6 +243,11 @@ function drawFaults(pool) {
   ], pool.faults, "None among the last requests.");
 }
 
+/* A batch's lines are one entry together. */
+function outcomeOf(request, word) {
+  return request.requests > 1 ? `${whole.format(request.requests)} × ${word}` : word;
+}
+
 function drawRequests(pool) {
   const it = pool.spending;
   byId("spending").textContent = it.requests === 0 ? "" :
@@ -259,7 +264,8 @@ function drawRequests(pool) {
     { title: "Tokens", kind: "number", of: (request) => whole.format(request.used) },
     { title: "Cost", kind: "number", of: (request) => dollars(request.usd) },
     { title: "Outcome", of: (request) => (request.kind
-      ? mood(request.kind, "bad") : mood("answered", "good")) },
+      ? mood(outcomeOf(request, request.kind), "bad")
+      : mood(outcomeOf(request, "answered"), "good")) },
   ], pool.requests, "Nobody asked yet.");
 }
 
