@@ -184,7 +184,7 @@ def _cpu_us(told: Told, writer: LineWriter, times: int) -> float:
 def main() -> None:
     """Print CPU microseconds of each case."""
     parser = argparse.ArgumentParser(prog="python -m bench.witness", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--times", type=int, default=5_000)
     options = parser.parse_args()
     print(machine_line())

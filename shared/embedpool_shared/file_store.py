@@ -4,6 +4,8 @@ It blocks: callers run it in a thread.
 
 Invariants
 - A file appears whole or not at all, and what has appeared outlives any crash.
+- Where the store is not what it was, a mount that was lost, nothing is missing and nothing is
+  written: the store is away.
 - What goes wrong is ours: `NotFound` for a file that is not there, `StoreUnavailable` for
   everything else; no error and no repr shows the URL, which may hold a password.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
 from secrets import token_hex
@@ -34,6 +36,10 @@ NEW: Final = "new"
 MARK: Final = "mark"
 _MARK_BYTES: Final = 64
 MISSING: Final = "The file store has no such file"
+GONE: Final = (
+    "Something else is where the file store was: is a volume not mounted? Where it is meant to "
+    "begin anew, restart embedpool"
+)
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 NOT_CONFIGURED: Final = (
     "Files and batches need a store that the api and the workers share: set `files.url`"
@@ -63,6 +69,7 @@ class FileStore:
         """Reach for it at the first use; raises `ConfigInvalid` for a URL that nothing can use."""
         self._folder = folder_at(url)
         self._kind = url.partition("://")[0]
+        self._known = ""  # the mark, once it was seen
 
     @override
     def __repr__(self) -> str:
@@ -70,28 +77,30 @@ class FileStore:
 
     def writer(self, path: str) -> StoredFile:
         """Write a file: it is there once the context ends, and never if it ends by an error."""
-        return StoredFile(self._folder, _checked(path))
+        return StoredFile(self._folder, _checked(path), require=self._require_known)
 
     def read(self, path: str, *, offset: int = 0) -> Iterator[bytes]:
         """Yield a file from there on, in chunks of about 1 MiB; `NotFound` is raised at once."""
-        with _ours():
+        with self._in_place():
             file = self._folder.open(_checked(path), offset)
         return _chunks(file)
 
     def size_bytes(self, path: str) -> int:
         """Measure a file."""
-        with _ours():
+        with self._in_place():
             return self._folder.size_bytes(_checked(path))
 
     def delete(self, path: str) -> None:
         """Delete a file; one that is missing is fine."""
-        with _ours(), suppress(FileNotFoundError):
-            self._folder.remove(_checked(path))
+        name = _checked(path)
+        with suppress(NotFound), self._in_place():
+            self._folder.remove(name)
 
     def delete_folder(self, path: str) -> None:
         """Delete a folder and all in it; one that is missing is fine."""
-        with _ours(), suppress(FileNotFoundError):
-            self._folder.remove_folder(_checked(path))
+        name = _checked(path)
+        with suppress(NotFound), self._in_place():
+            self._folder.remove_folder(name)
 
     def delete_abandoned(self, *, older_than_s: float) -> int:
         """Delete what crashes left half-written, so long untouched; return how many files.
@@ -99,6 +108,7 @@ class FileStore:
         By the store's own clock: a file is written only to see what time it is there.
         """
         now = _fresh()
+        self._require_known()
         with _ours(is_read=False):
             self._folder.create(now).close()
             changed_at = self._folder.changed_at(NEW)
@@ -109,27 +119,61 @@ class FileStore:
         return len(abandoned)
 
     def mark(self) -> str:
-        """Read what tells this store from every other; created once, whoever is first."""
+        """Read what tells this store from every other; created once, whoever is first.
+
+        From then on a store without it is away.
+        """
         try:
-            return self._marked()
+            found = self._marked()
         except NotFound:
+            if self._known:
+                raise StoreUnavailable(GONE) from None
             with _ours(is_read=False):
                 self._folder.write_once(MARK, token_hex(16).encode(), _fresh())
-            return self._marked()
+            found = self._marked()
+        self._known = found
+        return found
 
     def _marked(self) -> str:
-        found = b"".join(self.read(MARK))
+        with _ours():
+            file = self._folder.open(MARK, 0)
+        found = b"".join(_chunks(file))
         if not 0 < len(found) <= _MARK_BYTES or not found.isalnum():
             raise StoreUnavailable(
                 f"The file store's own file `{MARK}` was changed: is the store another program's?"
             )
         return found.decode()
 
+    @contextmanager
+    def _in_place(self) -> Iterator[None]:
+        """Turn what is raised into ours; a file is missing only where the store is there."""
+        try:
+            with _ours():
+                yield
+        except NotFound:
+            self._require_known()
+            raise
+
+    def _require_known(self) -> None:
+        """Raise `StoreUnavailable` where this is not the store whose mark was seen."""
+        if not self._known:
+            return
+        try:
+            is_known = self._marked() == self._known
+        except NotFound:
+            is_known = False
+        if not is_known:
+            raise StoreUnavailable(GONE)
+
 
 class StoredFile:
     """A file on its way into the store."""
 
-    def __init__(self, folder: Folder, path: str) -> None:
+    def __init__(
+        self, folder: Folder, path: str, *, require: Callable[[], None] = lambda: None
+    ) -> None:
+        """Let `require` raise where nothing may be written."""
+        self._require = require
         self._folder = folder
         self._path = path
         self._fresh = _fresh()
@@ -138,6 +182,8 @@ class StoredFile:
 
     def write(self, piece: bytes) -> None:
         """Add to the end."""
+        if self._file is None:
+            self._require()
         with _ours(is_read=False):
             if self._file is None:
                 self._file = self._folder.create(self._fresh)

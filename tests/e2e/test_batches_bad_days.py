@@ -1,8 +1,9 @@
-"""Batches on bad days: a full disk, a store or Redis that is away, little time, a change of mind."""
+"""Batches on bad days: a full disk, a store or Redis that is away, too little time, regrets."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -155,21 +156,26 @@ def test_a_full_disk_only_delays(
 
 
 @contextmanager
-def hidden(folder: Path, *, behind_a_file: bool) -> Iterator[None]:
-    """Take a folder away for a while, as a mount that is lost or one that is broken."""
+def lost(folder: Path, *, is_broken: bool) -> Iterator[None]:
+    """Let a mount be lost for a while: nothing is where it was, or nothing that can be used."""
     away = folder.with_name("away")
     folder.rename(away)
-    if behind_a_file:
+    if is_broken:
         folder.write_bytes(b"")
+    else:
+        folder.mkdir()
     try:
         yield
+        assert is_broken or list(folder.iterdir()) == []
     finally:
-        if folder.is_file():
+        if is_broken:
             folder.unlink()
+        else:
+            shutil.rmtree(folder)
         away.rename(folder)
 
 
-@pytest.mark.parametrize("is_broken", [True, False], ids=["broken", "missing"])
+@pytest.mark.parametrize("is_broken", [True, False], ids=["broken", "lost"])
 def test_a_store_that_is_away_only_delays(
     pool: Pool, provider: FakeProvider, client: openai.OpenAI, disk: Path, is_broken: bool
 ) -> None:
@@ -179,7 +185,7 @@ def test_a_store_that_is_away_only_delays(
     file_id = uploaded(client, numbered(lines))
     batch_id = made(client, file_id)
     progressed(client, batch_id, 1)
-    with hidden(disk / "files", behind_a_file=is_broken):
+    with lost(disk / "files", is_broken=is_broken):
         wait_until(lambda: waits(pool, batch_id) > 1, patience_s=20, what="it waits")
         refusals = [
             refusal(lambda: uploaded(impatient, numbered(1))),

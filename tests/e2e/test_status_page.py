@@ -20,6 +20,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from e2e.batches import begun, client_of, ended, line
 from e2e.keys import MASTER, bearer, guarded, short_entry
 from e2e.pools import Pool, serving
 from e2e.store import store_at
@@ -152,6 +153,13 @@ def test_what_the_pool_does_is_shown(board: Page) -> None:
     expect(board.locator("#tiles svg polyline")).to_have_count(2)
     text = board.locator("body").inner_text()
     assert not any(secret in text for secret in (*KEYS, LONE_KEY, MASTER))
+
+
+def test_the_lines_of_a_batch_are_one_row_together(board: Page, worked: Pool) -> None:
+    with client_of(worked, MASTER) as client:
+        ended(client, begun(client, (line(f"{n}", f"text {n}", model="large") for n in range(7))))
+
+    expect(board.locator("#requests")).to_contain_text("7 × answered")
 
 
 @contextmanager

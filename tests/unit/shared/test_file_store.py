@@ -213,6 +213,49 @@ def test_a_mark_that_is_no_mark_is_somebody_elses_file(store: FileStore) -> None
         store.mark()
 
 
+def test_a_mount_that_is_lost_is_a_store_that_is_away(tmp_path: Path) -> None:
+    store, root = FileStore(f"file://{tmp_path}/store"), tmp_path / "store"
+    mark = store.mark()
+    put(store, b"x")
+    root.rename(tmp_path / "away")
+    root.mkdir()
+
+    uses: list[Callable[[], object]] = [
+        lambda: store.read(PATH),
+        lambda: store.size_bytes(PATH),
+        lambda: put(store, b"y"),
+        lambda: store.delete(PATH),
+        lambda: store.delete_folder("files"),
+        lambda: store.delete_abandoned(older_than_s=0),
+        store.mark,
+    ]
+    for use in uses:
+        with pytest.raises(StoreUnavailable, match="not mounted"):
+            use()
+    assert everything_in(root) == set()
+
+    root.rmdir()
+    (tmp_path / "away").rename(root)
+    assert store.mark() == mark
+    assert content(store) == b"x"
+    with pytest.raises(NotFound):
+        store.read("files/none")
+
+
+def test_a_store_that_was_replaced_is_used_once_its_mark_was_looked_at(tmp_path: Path) -> None:
+    store, root = FileStore(f"file://{tmp_path}/store"), tmp_path / "store"
+    store.mark()
+    root.rename(tmp_path / "old")
+    another = FileStore(f"file://{tmp_path}/store").mark()
+
+    with pytest.raises(StoreUnavailable):
+        put(store, b"x")
+    assert store.mark() == another
+    put(store, b"x")
+
+    assert content(store) == b"x"
+
+
 def test_only_its_owner_can_look_into_a_folder(tmp_path: Path) -> None:
     put(FileStore(f"file://{tmp_path}/store"), b"x")
 
