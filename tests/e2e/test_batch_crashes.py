@@ -47,6 +47,7 @@ def given() -> Iterator[dict[str, Any]]:
     return (line_of(f"{n}", f"text {n}", model=MODEL) for n in range(LINES))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_killed_workers_cost_a_window_each_and_no_line(tmp_path: Path) -> None:
     with RedisServer() as valkey, FakeProvider.in_thread(latency_s=0.2) as fake:
@@ -74,6 +75,7 @@ async def _run(valkey: RedisServer, fake: FakeProvider, directory: Path) -> None
     assert sum(sent.values()) <= LINES + 3 * WINDOW
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_a_worker_that_stops_hands_its_batch_on_within_its_grace(tmp_path: Path) -> None:
     with RedisServer() as valkey, FakeProvider.in_thread(latency_s=0.2) as fake:
