@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,24 +50,22 @@ class Crashes:
     directory: Path
     journal: Path
     seconds: float = 0.0
-    rss_mib: list[float] = field(default_factory=list)
 
     def killed_after(self, rows: int) -> None:
         """Start the command, and kill it as soon as so many rows are in its journal."""
         with self._started() as run:
-            self._watch(run, lambda: self.rows_done >= rows)
+            rss_mib = self._watched(run, lambda: self.rows_done >= rows)
             run.signal(signal.SIGKILL)
             run.wait()
-        print(f"killed -9 after {rows:,} rows; {self.rows_done:,} were safe", flush=True)
+        print(f"killed -9 after {rows:,} rows, {self.rows_done:,} were safe; {_memory(rss_mib)}")
 
     def to_its_end(self) -> None:
         """Start the command for the last time."""
-        self.rss_mib.clear()
         with self._started() as run:
-            self._watch(run, lambda: False)
+            rss_mib = self._watched(run, lambda: False)
             if run.wait():
                 sys.exit(run.output)
-            print(run.output.splitlines()[-1], flush=True)
+            print(f"{run.output.splitlines()[-1]}; {_memory(rss_mib)}")
 
     @property
     def rows_done(self) -> int:
@@ -79,12 +77,14 @@ class Crashes:
     def _started(self) -> Program:
         return embedpool("embed", *self.arguments, log=self.directory / "log")
 
-    def _watch(self, run: Program, is_enough: Callable[[], bool]) -> None:
+    def _watched(self, run: Program, is_enough: Callable[[], bool]) -> list[float]:
+        rss_mib: list[float] = []
         began = time.monotonic()
         while run.is_running and not is_enough():
-            self.rss_mib.append(_rss_mib(run.pid))
+            rss_mib.append(_rss_mib(run.pid))
             time.sleep(GLANCE_S)
         self.seconds += time.monotonic() - began
+        return rss_mib
 
 
 def _rss_mib(pid: int) -> float:
@@ -108,7 +108,6 @@ def crash(directory: Path, options: argparse.Namespace, pool: Pool | None) -> No
     for share in sorted(draw.uniform(0.02, 0.98) for _ in range(options.kills)):
         run.killed_after(int(share * options.rows))
     run.to_its_end()
-    print(_memory(run.rss_mib))
     check_ids(out, options.rows)
     print(f"{options.rows:,} rows, ids exact and in order; {run.seconds:.1f} s in all starts")
     if pool is not None:
@@ -160,7 +159,7 @@ def check_repeats(pool: Pool, rows: int, kills: int) -> None:
 def _memory(rss_mib: Sequence[float]) -> str:
     tenths = [rss_mib[int(len(rss_mib) * n / 10)] for n in range(1, 10)]
     over_time = " ".join(f"{mib:.0f}" for mib in tenths)
-    return f"memory of the last start, MiB, at each tenth: {over_time}; most {max(rss_mib):.0f}"
+    return f"memory in MiB at each tenth: {over_time}; most {max(rss_mib):.0f}"
 
 
 def _options() -> argparse.Namespace:

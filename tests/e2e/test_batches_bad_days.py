@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -36,20 +36,21 @@ from e2e.batches import (
     rows,
     uploaded,
 )
-from e2e.keys import Office, books_of, guarded
+from e2e.keys import MASTER, Office, books_of, guarded
 from e2e.limited import exactly
-from e2e.pools import Pool, serving
+from e2e.pools import Pool, found_url, serving, short_directory, written
 from e2e.store import store_at
 from embedpool_shared.batches import RECORD, batch_record, encode_record
 from embedpool_shared.names import Names
 from support.fake_provider import FakeProvider
 from support.faults import Behaviour
-from support.processes import wait_until
+from support.processes import embedpool, wait_until
 
 LINES: Final = 2_500
+WINDOW: Final = 16_384
 LONG: Final = 40_000
 KIB: Final = 1024
-DISK_KIB: Final = 64 * KIB
+DISK_KIB: Final = 512 * KIB
 LEFT_KIB: Final = 384
 CANCELLED_WITHIN_S: Final = 5.0
 
@@ -282,6 +283,7 @@ def test_a_batch_whose_time_is_up_keeps_what_is_done(
     assert batch.status == "expired"
     assert batch.expired_at
     check_split(client, batch_id, "batch_expired")
+    assert "key_cooling" not in pool.program.output
 
 
 def expire(pool: Pool, batch_id: str, *, in_s: float) -> None:
@@ -292,3 +294,30 @@ def expire(pool: Pool, batch_id: str, *, in_s: float) -> None:
         record = batch_record(store.client.hget(name, RECORD))
         less = msgspec.structs.replace(record, expires_at=seconds + in_s)
         store.client.hset(name, RECORD, encode_record(less))
+
+
+@pytest.mark.long
+def test_a_pool_that_was_killed_whole_goes_on_when_it_is_started_again(
+    provider: FakeProvider,
+) -> None:
+    provider.behave(Behaviour(latency_s=0.3))
+    lines = 4 * LINES
+    with short_directory() as directory:
+        config = written(guarded(provider, priced(provider)), directory)
+        flags = ("--port", "0", "--data-dir", str(directory / "data"), "--config", str(config))
+        with started(directory, "first", flags) as pool, client_of(pool, MASTER) as client:
+            batch_id = begun(client, numbered(lines))
+            progressed(client, batch_id, lines // 4)
+            pool.program.kill()
+        with started(directory, "second", flags) as pool, client_of(pool, MASTER) as client:
+            check_whole(client, batch_id, lines)
+            assert part_files(pool.data_directory / "files") == []
+    assert provider.totals.items <= lines + WINDOW
+
+
+@contextmanager
+def started(directory: Path, name: str, flags: Sequence[str]) -> Iterator[Pool]:
+    """Run `embedpool serve` on data that may be there already."""
+    with embedpool("serve", *flags, log=directory / name) as program:
+        said = program.wait_for_line("embedpool serves ")
+        yield Pool(program, found_url(said), directory)

@@ -192,7 +192,7 @@ class FilesSettings(Section):
     url: FilesUrl | None = None
     """A folder by URL (file:///srv/files, s3://bucket/path), the same for api and workers;
     `embedpool serve` keeps them in its data directory where none is set, else batches are off."""
-    max_file_bytes: Count = Field(200 * 1024 * 1024, ge=1)
+    max_file_bytes: Count = Field(200_000_000, ge=1)
     """Bytes of one file."""
     max_line_bytes: Count = Field(1024 * 1024, ge=1)
     """Bytes of one line, which is one request."""

@@ -84,8 +84,9 @@ class Feeder:
         if not entries:
             return
         fed_at = _now()
-        budget_s = max(0.0, min(TRY_S, self._expires_at - fed_at))
-        jobs = [self._job(entry, budget_s) for entry in entries]
+        # Not less where the batch ends earlier: it is cut off then, but its calls come back, which
+        # is kept; a deadline would end them, and that counts against their key.
+        jobs = [self._job(entry, TRY_S) for entry in entries]
         pack = direct_pack(self._record.id, jobs, fed_at=fed_at, home=self._end)
         for entry in entries:
             entry.tries += 1

@@ -15,7 +15,7 @@ from typing import Final
 from embedpool_shared.batches import BatchRecord
 from embedpool_shared.file_store import FileStore
 from embedpool_worker.bulk.batch_lines import BatchLine, Entry, written
-from embedpool_worker.bulk.booking import Booked, Booking, Checkpoint
+from embedpool_worker.bulk.booking import Booked, Booking, Checkpoint, Superseded
 from embedpool_worker.bulk.means import Means
 from embedpool_worker.bulk.part_files import Part, write_part
 from embedpool_worker.bulk.patience import until_it_works
@@ -39,6 +39,8 @@ class Flusher:
     ) -> None:
         """Go on from `so_far`; `on_booked` learns that the ledger has more."""
         self.so_far = so_far
+        self.unbooked: Sequence[Entry] = ()
+        """Of the part on its way, the lines that are certainly not booked."""
         self._means = means
         self._record = record
         self._booking = booking
@@ -46,8 +48,14 @@ class Flusher:
 
     async def flush(self, entries: Sequence[Entry]) -> None:
         """Make the next lines safe; raises `Superseded` where somebody else has the batch."""
+        self.unbooked = entries
         booked = await until_it_works(lambda: self._made_safe(entries), of=self._record.id)
-        await self._booking.book(booked)
+        self.unbooked = ()
+        try:
+            await self._booking.book(booked)
+        except Superseded:
+            self.unbooked = entries
+            raise
         self.so_far = booked.after(self.so_far)
         self._on_booked()
         for outcome, rows in Counter(entry.line.outcome for entry in entries).items():
