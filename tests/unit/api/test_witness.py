@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import secrets
 from typing import Any, Final
 
 import pytest
@@ -17,14 +18,16 @@ from embedpool_api.callers import Caller
 from embedpool_api.middleware import Edge
 from embedpool_api.outbox import no_worker, queue_unavailable
 from embedpool_api.passage import PASSAGE, ClientDisconnected, Passage
-from embedpool_api.paths import route_of
+from embedpool_api.paths import EMBEDDINGS, route_of
 from embedpool_api.posted import Answer, PostedJob, PostedPack
 from embedpool_api.refusals import refusal_reason
 from embedpool_shared import errors
 from embedpool_shared.accounts import Identity, KeyRecord, TeamRecord
+from embedpool_shared.embedding.models import resolve
 from embedpool_shared.jobs import LaneClass, MergeKey
 from embedpool_shared.measures import REFUSAL, ROUTE
 from embedpool_shared.statuses import STATUS_OF
+from support.cards import CATALOG
 from unit.api.watched import MODEL, RESOLVED, Watched, order_of, reply_of
 
 CANARY: Final = "canary-text-of-a-caller"
@@ -303,3 +306,26 @@ def test_its_span_is_below_its_callers_and_says_what_it_was() -> None:
     assert span.attributes["gen_ai.request.model"] == MODEL
     assert span.attributes["gen_ai.usage.input_tokens"] == 12
     assert CANARY not in span.to_json()
+
+
+def test_a_hundred_thousand_random_models_make_at_most_one_series() -> None:
+    watched = Watched()
+    before = watched.series()
+
+    async def unknown(scope: Scope, _: Receive, send: Send) -> None:
+        scope[PASSAGE].resolved = resolve(CATALOG, scope["path"].split("/")[2])
+
+    async def nothing(*_: Any) -> None:
+        return
+
+    async def all_of_them() -> None:
+        edge = Edge(unknown, watched.witness)
+        for number in range(100_000):
+            path = f"/engines/model-{number}-{secrets.token_hex(4)}/embeddings"
+            scope = {"type": "http", "method": "POST", "path": path, "headers": []}
+            await edge(scope, nothing, nothing)
+
+    asyncio.run(all_of_them())
+
+    assert watched.values()[f"requests_total {EMBEDDINGS} unknown 404"] == 100_000
+    assert watched.series() <= before + 1

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 from typing_extensions import override
 
 from embedpool_grafana.files import BOARDS, texts
@@ -259,3 +264,39 @@ def test_a_deployment_is_marked(uid: str) -> None:
 def test_nobody_edits_a_provisioned_board(uid: str) -> None:
     assert TREES[uid]["editable"] is False
     assert "id" not in TREES[uid]
+
+
+OF_THE_DATA_SOURCE = {"titleFormat", "textFormat", "step", "tagKeys"}
+"""What Prometheus' annotations say beside what Grafana's schema knows of every annotation."""
+
+
+def lost(written: Any, read: Any, place: str = "") -> Iterator[str]:
+    """What of a board is not there any more, or is something else, once the schema has read it."""
+    if isinstance(written, dict) and isinstance(read, dict):
+        for name, value in written.items():
+            yield from lost(value, read.get(name), f"{place}/{name}")
+    elif isinstance(written, list) and isinstance(read, list) and len(written) == len(read):
+        for at, (ours, theirs) in enumerate(zip(written, read, strict=True)):
+            yield from lost(ours, theirs, f"{place}/{at}")
+    elif written != read:
+        yield place
+
+
+@pytest.mark.parametrize("uid", TREES)
+def test_a_board_passes_grafanas_schema(uid: str) -> None:
+    register_default_plugins()
+    read = Dashboard.from_json(copy.deepcopy(TREES[uid]))
+    again = json.loads(JSONEncoder().encode(read))
+
+    strange = set(lost(TREES[uid], again))
+
+    allowed = {f"/annotations/list/0/{name}" for name in OF_THE_DATA_SOURCE}
+    assert strange <= allowed
+
+
+def test_the_schema_misses_what_it_does_not_know() -> None:
+    register_default_plugins()
+    board = copy.deepcopy(next(iter(TREES.values()))) | {"titel": "misspelt"}
+    again = json.loads(JSONEncoder().encode(Dashboard.from_json(board)))
+
+    assert "/titel" in set(lost(board, again))
