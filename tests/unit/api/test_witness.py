@@ -315,7 +315,7 @@ def test_a_hundred_thousand_random_models_make_at_most_one_series() -> None:
     async def unknown(scope: Scope, _: Receive, send: Send) -> None:
         scope[PASSAGE].resolved = resolve(CATALOG, scope["path"].split("/")[2])
 
-    async def nothing(*_: Any) -> None:
+    async def nothing(*_: Any) -> Any:
         return
 
     async def all_of_them() -> None:
