@@ -6,7 +6,7 @@ import asyncio
 import resource
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -264,6 +264,8 @@ async def test_a_body_of_unknown_length_is_refused_as_soon_as_it_is_too_large(
             await writer.drain()
             await asyncio.wait([answered], timeout=0.05)
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
         assert b" 413 " in await answered
         await until(lambda: edge.contents() == [], "nothing is left of it")
@@ -283,6 +285,8 @@ async def test_two_hundred_megabytes_are_neither_read_nor_held(
 
         said = await reader.readuntil(b"\r\n")  # not a byte of the body was sent
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
         assert b" 413 " in said
         assert edge.contents() == []
@@ -332,6 +336,8 @@ async def test_whoever_hangs_up_in_the_middle_leaves_nothing(
         await until(lambda: edge.contents() != [], "the upload has begun")
 
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
         await until(lambda: edge.contents() == [], "nothing is left of it")
         assert (await client.files.list()).data == []

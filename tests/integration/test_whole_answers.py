@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -55,6 +55,8 @@ async def _asked(port: int, *requests: bytes) -> bytes:
     async with asyncio.timeout(5):
         answer = await reader.read(-1)
     writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
     return answer
 
 
