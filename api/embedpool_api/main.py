@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +19,7 @@ from embedpool_api.accounts.store import Accounts
 from embedpool_api.admission import Admission
 from embedpool_api.app import create_app
 from embedpool_api.bulk.assembly import Bulk
-from embedpool_api.callers import Gate
+from embedpool_api.callers import Caller, Gate
 from embedpool_api.charges import Charges
 from embedpool_api.corked import CorkedHttp
 from embedpool_api.embeddings import Embeddings, EndpointSettings
@@ -136,7 +136,6 @@ def _app(loaded: LoadedConfig, options: ApiOptions, watched: Watched) -> Any:
     admission = Admission(line, names, api_id=options.api_id, spawn=running.spawn)
     bulk = Bulk(config, names, line, admission=admission, spawn=running.spawn)
     collector = Collector(names, line, catalog=lambda: observer.catalog)
-    master_key = config.master_key
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
@@ -172,18 +171,28 @@ def _app(loaded: LoadedConfig, options: ApiOptions, watched: Watched) -> Any:
                 catalog=lambda: observer.catalog,
                 has_master_key=config.master_key is not None,
             ),
-            status=StatusParts(
-                look=collector.look,
-                identify=identify,
-                sessions=Sessions(master_key.get_secret_value(), secrets) if master_key else None,
-                version=_version(),
-            ),
+            status=_status_parts(config, collector, identify, secrets),
             bulk=bulk.parts(identify),
             metrics=metrics,
             witness=watched.witness,
             lifespan=lifespan,
             version=_version(),
         )
+    )
+
+
+def _status_parts(
+    config: Config,
+    collector: Collector,
+    identify: Callable[..., Awaitable[Caller]],
+    secrets: Secrets,
+) -> StatusParts:
+    master_key = config.master_key
+    return StatusParts(
+        look=collector.look,
+        identify=identify,
+        sessions=Sessions(master_key.get_secret_value(), secrets) if master_key else None,
+        version=_version(),
     )
 
 

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Mapping
 from typing import Any, Final
 
-from embedpool_cli.argument_types import count, url
-from embedpool_cli.key_arguments import DEFAULT_URL
+from embedpool_cli.argument_types import count
+from embedpool_cli.pool_arguments import pool_action
 
 DEFAULT_LIMIT: Final = 20
 EPILOG: Final = """\
@@ -31,18 +31,8 @@ def add_batches_actions(batches: argparse.ArgumentParser, environ: Mapping[str, 
 def _action(
     actions: Any, name: str, summary: str, environ: Mapping[str, str]
 ) -> argparse.ArgumentParser:
-    action: argparse.ArgumentParser = actions.add_parser(
-        name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
-    )
-    action.add_argument(
-        "--url",
-        type=url,
-        # A default that is text goes through `type` as well.
-        default=environ.get("EMBEDPOOL_URL") or DEFAULT_URL,
-        help=f"where the pool is (EMBEDPOOL_URL, else {DEFAULT_URL})",
-    )
+    action = pool_action(actions, name, summary, environ)
     action.add_argument("--key-file", metavar="FILE", help="holds the key")
-    action.add_argument("--json", action="store_true", help="print the pool's answer as JSON")
     return action
 
 

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from embedpool_cli.argument_types import amount, count, names, url
-from embedpool_cli.key_arguments import DEFAULT_URL
+from embedpool_cli.argument_types import amount, count, names
+from embedpool_cli.pool_arguments import add_url
 
 DEFAULT_BATCH: Final = 256
 MAX_BATCH: Final = 2_048
@@ -83,13 +83,7 @@ def _add_formats(embed: argparse.ArgumentParser) -> None:
 
 def _add_pool(embed: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     where = embed.add_mutually_exclusive_group()
-    where.add_argument(
-        "--url",
-        type=url,
-        # A default that is text goes through `type` as well.
-        default=environ.get("EMBEDPOOL_URL") or DEFAULT_URL,
-        help=f"where the pool is (EMBEDPOOL_URL, else {DEFAULT_URL})",
-    )
+    add_url(where, environ)
     where.add_argument("--local", action="store_true", help="start a pool for this run alone")
     embed.add_argument("--config", metavar="FILE", help="the configuration of --local's pool")
     embed.add_argument("--key-file", metavar="FILE", help="holds the key")

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Mapping
 from typing import Any, Final
 
-from embedpool_cli.argument_types import amount, count, json_object, names, url
+from embedpool_cli.argument_types import amount, count, json_object, names
+from embedpool_cli.pool_arguments import pool_action
 
-DEFAULT_URL: Final = "http://127.0.0.1:4000"
 EPILOG: Final = """\
 The pool must be running; it is asked with its master key, from EMBEDPOOL_MASTER_KEY,
 LITELLM_MASTER_KEY or --master-key-file. `embedpool key <action> --help` tells more.
@@ -41,22 +41,12 @@ def add_key_actions(key: argparse.ArgumentParser, environ: Mapping[str, str]) ->
 def _action(
     actions: Any, name: str, summary: str, environ: Mapping[str, str]
 ) -> argparse.ArgumentParser:
-    action: argparse.ArgumentParser = actions.add_parser(
-        name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
-    )
-    action.add_argument(
-        "--url",
-        type=url,
-        # A default that is text goes through `type` as well.
-        default=environ.get("EMBEDPOOL_URL") or DEFAULT_URL,
-        help=f"where the pool is (EMBEDPOOL_URL, else {DEFAULT_URL})",
-    )
+    action = pool_action(actions, name, summary, environ)
     action.add_argument(
         "--master-key-file",
         metavar="FILE",
         help="holds the master key; without it EMBEDPOOL_MASTER_KEY or LITELLM_MASTER_KEY does",
     )
-    action.add_argument("--json", action="store_true", help="print the pool's answer as JSON")
     return action
 
 

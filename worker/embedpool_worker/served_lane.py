@@ -78,27 +78,7 @@ class ServedLane:
             on_recorded=self.roller.notice,
             witness=self._witness,
         )
-        calls = Calls(
-            permits,
-            parts.adapter_of,
-            count_in=parts.count_in,
-            caps_of=partial(_caps_now, parts.learned),
-            max_tries=settings.max_tries,
-            witness=self._witness,
-        )
-        self.lane = Lane(
-            deployments_of=self._deployments_of,
-            permits=permits,
-            dispatcher=Dispatcher(
-                calls, self.committer, learned=parts.learned, storing=parts.storing
-            ),
-            marks=Marks(line("marks"), names),
-            bounds=LaneBounds(
-                linger_s=settings.linger_s, max_waiting_items=settings.max_leased_items
-            ),
-            spawn=spawn,
-        )
-        self.lane.recall = parts.recall
+        self.lane = self._made_lane(settings, permits)
         self.leases = Leases(
             line("lease"),
             names,
@@ -147,6 +127,31 @@ class ServedLane:
     def waste(self, record: LedgerRecord) -> None:
         """Book what was paid for a direct job that nobody books."""
         self.committer.waste(record)
+
+    def _made_lane(self, settings: PoolSettings, permits: Permits) -> Lane:
+        parts = self._parts
+        calls = Calls(
+            permits,
+            parts.adapter_of,
+            count_in=parts.count_in,
+            caps_of=partial(_caps_now, parts.learned),
+            max_tries=settings.max_tries,
+            witness=self._witness,
+        )
+        lane = Lane(
+            deployments_of=self._deployments_of,
+            permits=permits,
+            dispatcher=Dispatcher(
+                calls, self.committer, learned=parts.learned, storing=parts.storing
+            ),
+            marks=Marks(parts.line("marks"), parts.names.lane(self._model)),
+            bounds=LaneBounds(
+                linger_s=settings.linger_s, max_waiting_items=settings.max_leased_items
+            ),
+            spawn=self._spawn,
+        )
+        lane.recall = parts.recall
+        return lane
 
     def chores(self) -> list[Coroutine[Any, Any, None]]:
         """The tasks that run as long as the worker does."""
