@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 from embedpool_api.allowances import (
@@ -71,22 +72,27 @@ class Admission:
         cost_pico_usd: int,
         hold_s: float,
         request: str,
+        let_in: Callable[[Admitted], None] | None = None,
     ) -> Admitted:
         """Let a request in past these accounts, in whose hashes it is `request`, or raise.
 
-        What is reserved lapses after `hold_s` unless settled or given back before. Raises
-        `RequestExceedsLimit`, `BudgetExceeded`, `RateLimited` or `QueueUnavailable`.
+        `let_in` goes on with it in the very moment of the verdict; from then on it is whoever asks
+        that gives it back. What is reserved lapses after `hold_s` unless settled or given back
+        before. Raises `RequestExceedsLimit`, `BudgetExceeded`, `RateLimited` or `QueueUnavailable`.
         """
         if not limited:
-            return Admitted(request)
+            admitted = Admitted(request)
+            if let_in is not None:
+                let_in(admitted)
+            return admitted
         answer: asyncio.Future[Admitted] = asyncio.get_running_loop().create_future()
         hold_ms = max(1, round(hold_s * 1_000))
-        self._asks.append(Ask(request, limited, tokens, cost_pico_usd, hold_ms, answer))
+        self._asks.append(Ask(request, limited, tokens, cost_pico_usd, hold_ms, answer, let_in))
         self._rouse()
         try:
             return await answer
         except asyncio.CancelledError:
-            if not answer.cancelled() and answer.exception() is None:
+            if let_in is None and not answer.cancelled() and answer.exception() is None:
                 self.give_back(answer.result())
             raise
 
@@ -150,12 +156,17 @@ class Admission:
         taken, self._asks = self._asks[:MAX_CALL_REQUESTS], self._asks[MAX_CALL_REQUESTS:]
         asks = [ask for ask in taken if not ask.answer.done()]
         calls = calls_of(asks)
+        hearing = _Hearing(partial(self._hear, calls, asks))
+        arguments = [self._admit_arguments(call) for call in calls]
         try:
-            replies = await _send(line, "admit", [self._admit_arguments(call) for call in calls])
+            hearing(await _send(line, "admit", arguments, heard=hearing))
         except QueueUnavailable:
-            self._doubt(calls)
-            self._fail(asks)
+            if not hearing.is_over:
+                self._doubt(calls)
+                self._fail(asks)
             raise
+
+    def _hear(self, calls: Sequence[Call], asks: Sequence[Ask], replies: Sequence[Any]) -> None:
         for call, reply in zip(calls, replies, strict=True):
             self._read(call, reply)
         for ask in asks:
@@ -187,8 +198,7 @@ class Admission:
         admitted = Admitted(ask.request, tuple(ask.standings))
         error: EmbedPoolError | None = _unavailable() if ask.is_refused_by_redis else None
         error = error or refusal(ask.standings, tokens=ask.tokens)
-        if error is None and not ask.answer.done():
-            ask.answer.set_result(admitted)
+        if error is None and ask.pass_on(admitted):
             return
         self.give_back(admitted)
         if error is not None and not ask.answer.done():
@@ -243,15 +253,32 @@ class Admission:
         self._is_rearming = False
 
 
+class _Hearing:
+    """Hands replies on once: as they arrive, or when the line has made good what was wrong."""
+
+    def __init__(self, hear: Callable[[Sequence[Any]], None]) -> None:
+        self.is_over = False
+        self._hear = hear
+
+    def __call__(self, replies: Sequence[Any]) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self._hear(replies)
+
+
 async def _send(
-    line: Line, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
+    line: Line,
+    name: str,
+    calls: Sequence[tuple[Sequence[str], Sequence[Any]]],
+    *,
+    heard: Callable[[list[Any]], None] | None = None,
 ) -> list[Any]:
     """Run a script for several accounts; all of it within `PATIENCE_S`, connecting included."""
     if not calls:
         return []
     try:
         async with asyncio.timeout(PATIENCE_S):
-            return await line.run_all(script(name), calls, patience_s=PATIENCE_S)
+            return await line.run_all(script(name), calls, patience_s=PATIENCE_S, heard=heard)
     except TimeoutError:
         raise _unavailable() from None
 

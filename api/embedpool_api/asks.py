@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from embedpool_api.allowances import Header, Standing, rate_limit_headers
@@ -38,8 +38,23 @@ class Ask:
     cost_pico_usd: int
     hold_ms: int
     answer: asyncio.Future[Admitted]
+    let_in: Callable[[Admitted], None] | None = None
     standings: list[Standing] = field(default_factory=list)
     is_refused_by_redis: bool = False
+
+    def pass_on(self, admitted: Admitted) -> bool:
+        """Let the request in, unless nobody waits for that any more; tells whether it is in."""
+        if self.answer.done():
+            return False
+        if self.let_in is not None:
+            try:
+                self.let_in(admitted)
+            except Exception as bug:  # noqa: BLE001 (it is this request's; the others go on)
+                self.answer.set_exception(bug)
+                return False
+        if not self.answer.done():  # nobody left on the way in
+            self.answer.set_result(admitted)
+        return True
 
     def arguments(self) -> tuple[str, int, int, int]:
         """Write it as the script reads it."""

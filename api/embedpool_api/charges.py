@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,26 +53,41 @@ class Charges:
         """Ask `admission` for callers with limits."""
         self._admission = admission
 
-    async def opened(self, order: Order, *, jobs: int, patience_s: float) -> Charge:
-        """Let an order of so many jobs in; raises what `Admission.admit` raises."""
+    async def opened(
+        self, order: Order, *, jobs: int, patience_s: float, post: Callable[[Charge], None]
+    ) -> Charge:
+        """Let an order of so many jobs in, and `post` it with its charge in that very moment.
+
+        Raises what `Admission.admit` raises; whatever happens after it was posted, the charge has
+        to be closed.
+        """
         caller = order.caller
+        charge = Charge()
         if caller.account == ANYBODY.account and order.attribution is NOTHING and jobs == 1:
-            return Charge()
+            post(charge)
+            return charge
         request = f"{_process}{next(_numbers):x}"
-        admitted = None
-        if caller.limited:
-            tokens = order.tokens() if order.needs_tokens else 0
-            admitted = await self._admission.admit(
-                caller.limited,
-                tokens=tokens,
-                cost_pico_usd=tokens * order.price_per_token_pico_usd,
-                hold_s=patience_s + HOLD_BEYOND_DEADLINE_S,
-                request=request,
-            )
-        reserved = list(admitted.reserved) if admitted else []
         accounts, metadata = order.attribution
-        bill = Bill(request, jobs, list(accounts), reserved, order.call_id, metadata)
-        return Charge(bill, admitted)
+
+        def let_in(admitted: Admitted | None) -> None:
+            reserved = list(admitted.reserved) if admitted else []
+            charge.bill = Bill(request, jobs, list(accounts), reserved, order.call_id, metadata)
+            charge.admitted = admitted
+            post(charge)
+
+        if not caller.limited:
+            let_in(None)
+            return charge
+        tokens = order.tokens() if order.needs_tokens else 0
+        await self._admission.admit(
+            caller.limited,
+            tokens=tokens,
+            cost_pico_usd=tokens * order.price_per_token_pico_usd,
+            hold_s=patience_s + HOLD_BEYOND_DEADLINE_S,
+            request=request,
+            let_in=let_in,
+        )
+        return charge
 
     def closed(self, charge: Charge, *, never_queued: bool = False) -> None:
         """The request is over; where it never reached the queue, nothing of it counts."""

@@ -29,7 +29,6 @@ from embedpool_api.posted import Answer
 from embedpool_api.response import (
     Header,
     answer_headers,
-    charged_tokens,
     debug_headers,
     key_spend_header,
 )
@@ -103,12 +102,10 @@ class Embeddings:
         )
         order = await self._ordered(request, caller, scope, began_at=began_at)
         charge = await self._served(order, receive, passage)
-        chunks = await _written(
-            passage.replies, is_base64=request.is_base64, asked_model=request.model
-        )
+        chunks = await _written(passage, is_base64=request.is_base64, asked_model=request.model)
         own = _headers(
             order,
-            passage.replies,
+            passage,
             model=request.model,
             length=sum(map(len, chunks)),
             processing_ms=(now() - began_at) * 1_000,
@@ -182,22 +179,35 @@ class Embeddings:
             order = await self._counted(order)
         pieces = cut(order.fitted.inputs)
         patience_s = order.give_up_at - asyncio.get_running_loop().time()
-        charge = await self._charges.opened(order, jobs=len(pieces), patience_s=patience_s)
-        answer = passage.answer = self._lanes.post(
-            order.resolved.lane,
-            order.lane_class,
-            order.fitted.merge,
-            jobs_of(order, pieces, charge.bill_of),
-            give_up_at=order.give_up_at,
-            credential=order.caller.credential,
-        )
+        posted: list[tuple[Answer, Charge]] = []
+
+        def post(charge: Charge) -> None:
+            answer = passage.answer = self._lanes.post(
+                order.resolved.lane,
+                order.lane_class,
+                order.fitted.merge,
+                jobs_of(order, pieces, charge.bill_of),
+                give_up_at=order.give_up_at,
+                credential=order.caller.credential,
+            )
+            posted.append((answer, charge))
+
         try:
-            passage.replies = await self._answered(order, answer, receive)
+            await self._charges.opened(order, jobs=len(pieces), patience_s=patience_s, post=post)
+            ((answer, charge),) = posted
+            passage.answered(await self._answered(order, answer, receive))
         except BaseException:
-            self._charges.closed(charge, never_queued=answer.is_partly_lost)
+            for answer, charge in posted:
+                self._take_back(order, answer, charge)
             raise
         self._charges.closed(charge)
         return charge
+
+    def _take_back(self, order: Order, answer: Answer, charge: Charge) -> None:
+        """Nobody waits any more: what is unsent stays unsent, what never was costs nothing."""
+        answer.done.cancel()
+        self._lanes.abandon(order.resolved.lane, answer)
+        self._charges.closed(charge, never_queued=answer.is_partly_lost)
 
     async def _counted(self, order: Order) -> Order:
         if total_bytes(order.fitted.inputs) > MAX_BYTES_ON_LOOP:
@@ -205,26 +215,20 @@ class Embeddings:
         return order.counted(self._tokens)
 
     async def _answered(self, order: Order, answer: Answer, receive: Receive) -> Sequence[JobReply]:
-        """Await an answer; whatever ends the wait early takes its jobs back."""
+        """Await an answer, with somebody who watches over the wait."""
         watch = self._patrol.watch(answer, receive, give_up_at=order.give_up_at)
         try:
             return await answer.done
-        except BaseException:
-            answer.done.cancel()
-            self._lanes.abandon(order.resolved.lane, answer)
-            raise
         finally:
             watch.stop()
 
 
-async def _written(
-    replies: Sequence[JobReply], *, is_base64: bool, asked_model: str
-) -> list[bytes]:
+async def _written(passage: Passage, *, is_base64: bool, asked_model: str) -> list[bytes]:
     """Write the body, letting others pass between the pieces of a large one."""
-    parts = [(reply.vectors, reply.dims) for reply in replies]
-    trace = replies[0].trace
+    parts = [(reply.vectors, reply.dims) for reply in passage.replies]
+    trace = passage.replies[0].trace
     model = (trace.model if trace else "") or asked_model
-    prompt_tokens = sum(reply.tokens for reply in replies)
+    prompt_tokens = passage.tokens
     if is_small(parts, is_base64=is_base64):
         return [
             embedding_body(parts, is_base64=is_base64, model=model, prompt_tokens=prompt_tokens)
@@ -239,14 +243,14 @@ async def _written(
 
 
 def _headers(
-    order: Order, replies: Sequence[JobReply], *, model: str, length: int, processing_ms: float
+    order: Order, passage: Passage, *, model: str, length: int, processing_ms: float
 ) -> list[Header]:
     own = answer_headers(
         length=length,
         processing_ms=processing_ms,
         call_id=order.call_id,
         model=model,
-        cost_pico_usd=sum(map(charged_tokens, replies)) * order.price_per_token_pico_usd,
+        cost_pico_usd=passage.cost_pico_usd,
     )
     if order.caller.identity is not None:
         own.append(key_spend_header(order.caller.identity))

@@ -51,7 +51,7 @@ class Inbox:
         failures = 0
         while True:
             try:
-                replies = await self._read()
+                await self._read()
                 failures = 0
             except QueueUnavailable:
                 # What was read is trimmed, so reading from the start costs nothing; and a stream
@@ -61,13 +61,10 @@ class Inbox:
                 await asyncio.sleep(pause_s(failures, draw=random()))
                 failures += 1
                 continue
-            for entry_id, fields in replies:
-                self._last = entry_id.decode()
-                self._settle(fields[1])
             # Whoever was just answered goes first; asking for more can wait a moment.
             await asyncio.sleep(0)
 
-    async def _read(self) -> list[Any]:
+    async def _read(self) -> None:
         """Trim what was read, re-arm the TTL, and wait for more: one write, one round trip."""
         commands: list[tuple[Any, ...]] = []
         now = asyncio.get_running_loop().time()
@@ -83,9 +80,15 @@ class Inbox:
             )
         )  # fmt: skip
         last = self._last
-        *_, found = await self._line.call_all(commands, patience_s=BLOCK_S + 5.0)
+        await self._line.call_all(commands, patience_s=BLOCK_S + 5.0, heard=self._hear)
         self._trimmed = last
-        return found[0][1] if found else []
+
+    def _hear(self, replies: list[Any]) -> None:
+        """Settle at once: to wait for a turn of one's own costs milliseconds under load."""
+        found = replies[-1]
+        for entry_id, fields in found[0][1] if found else ():
+            self._last = entry_id.decode()
+            self._settle(fields[1])
 
     def _settle(self, blob: bytes) -> None:
         try:

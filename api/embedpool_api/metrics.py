@@ -9,7 +9,6 @@ from typing import Final
 from embedpool_api.passage import Passage
 from embedpool_api.paths import EMBEDDINGS
 from embedpool_api.refusals import refusal_reason
-from embedpool_api.response import charged_tokens
 from embedpool_shared.accounts import PICO_PER_USD
 from embedpool_shared.jobs import LaneClass
 from embedpool_shared.measures import (
@@ -116,13 +115,11 @@ class ApiMetrics:
         if order is None:
             return
         team = self._teams.of(name) if (name := passage.team) else NO_TEAM
-        replies = passage.replies
-        self._tokens.of(model, team).add(sum(reply.tokens for reply in replies))
-        pico_usd = sum(map(charged_tokens, replies)) * order.price_per_token_pico_usd
-        if pico_usd:
+        self._tokens.of(model, team).add(passage.tokens)
+        if pico_usd := passage.cost_pico_usd:
             self._usd.of(model, team).add(pico_usd / PICO_PER_USD)
         if self._has_cache:
-            hits = sum(reply.cached for reply in replies)
+            hits = passage.cached_items
             self._cached.of(model, "hit").add(hits)
             self._cached.of(model, "miss").add(len(order.fitted.inputs) - hits)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
+from msgspec import structs
 
 from embedpool_api.attribution import Attribution
 from embedpool_api.callers import Caller
@@ -21,8 +23,7 @@ GUESSED_BYTES_PER_TOKEN: Final = 3
 CLASS_HEADER: Final = b"x-embedpool-class"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One embeddings request on its way to the queue."""
 
     resolved: Resolved
@@ -52,7 +53,7 @@ class Order:
         if self.fitted.counts or texts is None or not tokens.knows(encoding):
             return self
         counts = [tokens.count(encoding, text) for text in texts]
-        return replace(self, fitted=self.fitted._replace(counts=counts))
+        return structs.replace(self, fitted=self.fitted._replace(counts=counts))
 
     def tokens(self) -> int:
         """How long the request is: counted, else guessed rather too high than too low."""

@@ -38,8 +38,24 @@ class Passage:
     resolved: Resolved | None = None
     order: Order | None = None
     answer: Answer | None = None
-    replies: Sequence[JobReply] = ()
+    replies: Sequence[JobReply] = ()  # and their sums:
+    tokens: int = 0
+    charged_tokens: int = 0  # what came from the cache is free
+    cached_items: int = 0
     span: Span | None = None
+
+    def answered(self, replies: Sequence[JobReply]) -> None:
+        """Take in the replies to all of its jobs, and what they add up to."""
+        self.replies = replies
+        for reply in replies:
+            self.tokens += reply.tokens
+            self.charged_tokens += reply.tokens - reply.cached_tokens
+            self.cached_items += reply.cached
+
+    @property
+    def cost_pico_usd(self) -> int:
+        """What its caller pays for the replies."""
+        return self.charged_tokens * self.order.price_per_token_pico_usd if self.order else 0
 
     def over(self) -> None:
         """Let go of what is in memory only as long as somebody asks."""

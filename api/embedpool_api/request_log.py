@@ -14,7 +14,6 @@ import msgspec
 from embedpool_api.metrics import CLASS_OF
 from embedpool_api.passage import Passage
 from embedpool_api.paths import OPS
-from embedpool_api.response import charged_tokens
 from embedpool_shared.accounts import PICO_PER_USD
 from embedpool_shared.errors import EmbedPoolError
 from embedpool_shared.statuses import row_of
@@ -110,11 +109,8 @@ def _fill_in(line: RequestLine, passage: Passage) -> None:
             for posted in passage.answer.jobs[:MAX_JOBS]
             if posted.pack is not None
         ]
-    if passage.replies and order is not None:
-        line.tokens = sum(reply.tokens for reply in passage.replies)
-        pico_usd = sum(map(charged_tokens, passage.replies)) * order.price_per_token_pico_usd
-        if pico_usd:
-            line.usd = pico_usd / PICO_PER_USD
+    line.tokens = passage.tokens
+    line.usd = passage.cost_pico_usd / PICO_PER_USD
     _fill_in_call(line, passage)
 
 
@@ -122,7 +118,7 @@ def _fill_in_call(line: RequestLine, passage: Passage) -> None:
     slowest = passage.slowest
     if slowest is None:
         return
-    line.cached_items = sum(reply.cached for reply in passage.replies)
+    line.cached_items = passage.cached_items
     line.queue_ms = slowest.queue_ms
     trace = slowest.trace
     if trace is not None:

@@ -32,11 +32,6 @@ def answer_headers(
     return headers
 
 
-def charged_tokens(reply: JobReply) -> int:
-    """Count what a job costs: what came from the cache is free."""
-    return reply.tokens - reply.cached_tokens
-
-
 def key_spend_header(identity: Identity) -> Header:
     """Tell what the key had spent when it was last looked up."""
     return (b"x-litellm-key-spend", exact_usd(identity.key_cost_pico_usd))

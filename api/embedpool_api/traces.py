@@ -57,7 +57,7 @@ def _about(passage: Passage) -> dict[str, str | int | float]:
         if dimensions:
             attributes["gen_ai.embeddings.dimension.count"] = dimensions
     if passage.replies:
-        attributes["gen_ai.usage.input_tokens"] = sum(reply.tokens for reply in passage.replies)
+        attributes["gen_ai.usage.input_tokens"] = passage.tokens
     slowest = passage.slowest
     if slowest is not None and slowest.trace is not None:
         attributes["gen_ai.response.model"] = slowest.trace.model

@@ -21,7 +21,7 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from typing_extensions import override
 
 from embedpool_shared.errors import ConfigInvalid, QueueUnavailable
-from embedpool_shared.redis_wire import Wire, taken_over
+from embedpool_shared.redis_wire import Heard, Wire, taken_over
 from embedpool_shared.scripts import Script
 
 CONNECT_PATIENCE_S: Final = 2.0
@@ -151,17 +151,26 @@ class Line:
         self._connection: AbstractConnection = cast("Any", pool).make_connection()
         self._wire: Wire | None = None
 
-    async def call(self, *command: Any, patience_s: float = PATIENCE_S) -> Reply:
-        """Send one command and await its reply."""
-        (reply,) = await self._exchange(pack_command(command), 1, patience_s)
+    async def call(
+        self, *command: Any, patience_s: float = PATIENCE_S, heard: Heard | None = None
+    ) -> Reply:
+        """Send one command and await its reply; see `call_all`."""
+        (reply,) = await self._exchange(pack_command(command), 1, patience_s, heard)
         return reply
 
     async def call_all(
-        self, commands: Sequence[tuple[Any, ...]], *, patience_s: float = PATIENCE_S
+        self,
+        commands: Sequence[tuple[Any, ...]],
+        *,
+        patience_s: float = PATIENCE_S,
+        heard: Heard | None = None,
     ) -> list[Reply]:
-        """Send several commands in one write and await all replies; the first error wins."""
+        """Send several commands in one write and await all replies; the first error wins.
+
+        `heard` gets the replies in the moment they arrive, before this returns; never errors.
+        """
         packed = b"".join(map(pack_command, commands))
-        return await self._exchange(packed, len(commands), patience_s)
+        return await self._exchange(packed, len(commands), patience_s, heard)
 
     async def run(
         self,
@@ -184,14 +193,17 @@ class Line:
         calls: Sequence[tuple[Sequence[str], Sequence[Any]]],
         *,
         patience_s: float = PATIENCE_S,
+        heard: Heard | None = None,
     ) -> list[Reply | QueueUnavailable]:
         """Run `script` once for each (keys, arguments), all in one write.
 
         A call that Redis answered with an error has that in its place; the others took effect.
+        `heard` gets the replies in the moment they arrive, unless there are errors among them.
         """
         tails = [(len(keys), *keys, *arguments) for keys, arguments in calls]
         commands = [("EVALSHA", script.sha, *tail) for tail in tails]
-        replies = await self._ask(b"".join(map(pack_command, commands)), len(tails), patience_s)
+        packed = b"".join(map(pack_command, commands))
+        replies = await self._ask(packed, len(tails), patience_s, heard)
         unknown = [at for at, reply in enumerate(replies) if isinstance(reply, _ScriptUnknown)]
         if unknown:
             commands = [("EVAL", script.source, *tails[at]) for at in unknown]
@@ -207,20 +219,24 @@ class Line:
         with suppress(theirs.RedisError, OSError):
             await self._connection.disconnect(nowait=True)
 
-    async def _exchange(self, packed: bytes, count: int, patience_s: float) -> list[Reply]:
-        replies = await self._ask(packed, count, patience_s)
+    async def _exchange(
+        self, packed: bytes, count: int, patience_s: float, heard: Heard | None
+    ) -> list[Reply]:
+        replies = await self._ask(packed, count, patience_s, heard)
         for reply in replies:
             if isinstance(reply, QueueUnavailable):
                 raise reply
         return replies
 
-    async def _ask(self, packed: bytes, count: int, patience_s: float) -> list[Reply]:
+    async def _ask(
+        self, packed: bytes, count: int, patience_s: float, heard: Heard | None = None
+    ) -> list[Reply]:
         """Send and await all replies; an error among them stands in its place as one of ours."""
         try:
             wire = self._wire
             if wire is None or wire.is_broken:
                 wire = await self._connected(patience_s)
-            replies = await wire.ask(packed, count, patience_s=patience_s)
+            replies = await wire.ask(packed, count, patience_s=patience_s, heard=heard)
         except (theirs.RedisError, OSError, TimeoutError) as error:
             await self.close()
             raise _ours(error) from error

@@ -8,10 +8,14 @@ layer costs a lone request a third of a millisecond on its way (four exchanges; 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 import hiredis
 from typing_extensions import override
+
+Heard = Callable[[list[Any]], None]
+"""Takes replies in the moment they arrive; it may not raise."""
 
 _MORE: Final = object()
 
@@ -27,9 +31,15 @@ class Wire(asyncio.Protocol):
         self._replies: list[Any] = []
         self._wanted = 0
         self._answered: asyncio.Future[list[Any]] | None = None
+        self._heard: Heard | None = None
 
-    async def ask(self, packed: bytes, count: int, *, patience_s: float) -> list[Any]:
+    async def ask(
+        self, packed: bytes, count: int, *, patience_s: float, heard: Heard | None = None
+    ) -> list[Any]:
         """Send commands and await their replies, errors among them.
+
+        `heard` gets them first, if there is no error among them: whoever awaits has to wait until
+        the loop has done with everybody who was ready before.
 
         Raises `ConnectionResetError` when the connection breaks, `TimeoutError` when it is silent.
         """
@@ -37,14 +47,14 @@ class Wire(asyncio.Protocol):
             raise ConnectionResetError("the connection is closed")
         loop = asyncio.get_running_loop()
         self._answered = loop.create_future()
-        self._replies, self._wanted = [], count
+        self._replies, self._wanted, self._heard = [], count, heard
         patience = loop.call_later(patience_s, self._break, TimeoutError("no answer in time"))
         try:
             self._transport.write(packed)
             return await self._answered
         finally:
             patience.cancel()
-            self._answered = None
+            self._answered = self._heard = None
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -58,6 +68,8 @@ class Wire(asyncio.Protocol):
             return
         if self._answered and len(self._replies) >= self._wanted and not self._answered.done():
             self._answered.set_result(self._replies)
+            if self._heard and not any(isinstance(reply, Exception) for reply in self._replies):
+                self._heard(self._replies)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:

@@ -31,18 +31,18 @@ class Cuttable(Line):
     exchanges = 0
 
     @override
-    async def call_all(self, commands: Sequence[tuple[Any, ...]], **patience: float) -> list[Any]:
+    async def call_all(self, commands: Sequence[tuple[Any, ...]], **options: Any) -> list[Any]:
         self._begin()
-        replies = await super().call_all(commands, **patience)
+        replies = await super().call_all(commands, **options)
         self._end()
         return replies
 
     @override
     async def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Any], **patience: float
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Any], **options: Any
     ) -> Any:
         self._begin()
-        reply = await super().run(script, keys, arguments, **patience)
+        reply = await super().run(script, keys, arguments, **options)
         self._end()
         return reply
 

@@ -65,14 +65,14 @@ class Counting(Line):
     sent = 0
 
     @override
-    async def call(self, *command: Any, **patience: float) -> Any:
+    async def call(self, *command: Any, **options: Any) -> Any:
         self.sent += 1
-        return await super().call(*command, **patience)
+        return await super().call(*command, **options)
 
     @override
-    async def call_all(self, commands: Sequence[tuple[Any, ...]], **patience: float) -> list[Any]:
+    async def call_all(self, commands: Sequence[tuple[Any, ...]], **options: Any) -> list[Any]:
         self.sent += len(commands)
-        return await super().call_all(commands, **patience)
+        return await super().call_all(commands, **options)
 
 
 class Embedder:

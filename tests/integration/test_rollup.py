@@ -208,10 +208,10 @@ class Mortal(Counting):
 
     @override
     async def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Any], **patience: float
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Any], **options: Any
     ) -> Any:
         self._step()
-        reply = await super().run(script, keys, arguments, **patience)
+        reply = await super().run(script, keys, arguments, **options)
         self._step()
         return reply
 
@@ -220,10 +220,10 @@ class Mortal(Counting):
         self,
         script: Script,
         calls: Sequence[tuple[Sequence[str], Sequence[Any]]],
-        **patience: float,
+        **options: Any,
     ) -> list[Any]:
         self._step()
-        replies = await super().run_all(script, calls, **patience)
+        replies = await super().run_all(script, calls, **options)
         self._step()
         return replies
 
@@ -383,10 +383,10 @@ class Stalling(Mortal):
 
     @override
     async def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Any], **patience: float
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Any], **options: Any
     ) -> Any:
         await self._stall()
-        reply = await super().run(script, keys, arguments, **patience)
+        reply = await super().run(script, keys, arguments, **options)
         if script.name == "roll" and not reply[0]:
             self.was_refused.set()
         return reply
@@ -396,7 +396,7 @@ class Stalling(Mortal):
         self,
         script: Script,
         calls: Sequence[tuple[Sequence[str], Sequence[Any]]],
-        **patience: float,
+        **options: Any,
     ) -> list[Any]:
         await self._stall()
-        return await super().run_all(script, calls, **patience)
+        return await super().run_all(script, calls, **options)

@@ -37,19 +37,19 @@ class Metered(Counting):
     writes = 0
 
     @override
-    async def call_all(self, commands: Sequence[tuple[Any, ...]], **patience: float) -> list[Any]:
+    async def call_all(self, commands: Sequence[tuple[Any, ...]], **options: Any) -> list[Any]:
         self.writes += 1
-        return await super().call_all(commands, **patience)
+        return await super().call_all(commands, **options)
 
     @override
     async def run_all(
         self,
         script: Script,
         calls: Sequence[tuple[Sequence[str], Sequence[Any]]],
-        **patience: float,
+        **options: Any,
     ) -> list[Any]:
         self.writes += 1
-        return await super().run_all(script, calls, **patience)
+        return await super().run_all(script, calls, **options)
 
 
 class Watcher:

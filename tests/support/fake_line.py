@@ -12,6 +12,7 @@ from embedpool_shared.errors import QueueUnavailable
 from embedpool_shared.redis import RedisRefused
 
 if TYPE_CHECKING:
+    from embedpool_shared.redis_wire import Heard
     from embedpool_shared.scripts import Script
 
 AWAY = QueueUnavailable("Redis is not reachable", retry_after_s=1.0)
@@ -32,24 +33,36 @@ class FakeLine:
     """Answers with `answer(told)`, awaited if need be, after `takes_s`; an exception is raised.
 
     While `is_away` every command fails without reaching Redis; `loses_replies` lets the next so
-    many take effect and then fails.
+    many take effect and then fails, `breaks_after_hearing` lets the next replies be heard before.
     """
 
     answer: Callable[[Told], Any] = lambda _: None
     takes_s: float = 0.0
     is_away: bool = False
     loses_replies: int = 0
+    breaks_after_hearing: int = 0
     told: list[Told] = field(default_factory=list)
     is_closed: bool = False
 
-    async def call(self, *command: Any, patience_s: float = 5.0) -> Any:
-        del patience_s
-        return await self._exchange(Told(_now(), str(command[0]), [], list(command[1:])))
+    async def call(self, *command: Any, patience_s: float = 5.0, heard: Heard | None = None) -> Any:
+        (reply,) = await self.call_all([command], patience_s=patience_s, heard=heard)
+        return reply
 
     async def call_all(
-        self, commands: Sequence[tuple[Any, ...]], *, patience_s: float = 5.0
+        self,
+        commands: Sequence[tuple[Any, ...]],
+        *,
+        patience_s: float = 5.0,
+        heard: Heard | None = None,
     ) -> list[Any]:
-        return [await self.call(*command, patience_s=patience_s) for command in commands]
+        del patience_s
+        replies = [
+            await self._exchange(Told(_now(), str(command), [], list(arguments)))
+            for command, *arguments in commands
+        ]
+        if heard is not None:
+            heard(replies)
+        return replies
 
     async def run(
         self,
@@ -68,6 +81,7 @@ class FakeLine:
         calls: Sequence[tuple[Sequence[str], Sequence[Any]]],
         *,
         patience_s: float = 5.0,
+        heard: Heard | None = None,
     ) -> list[Any]:
         replies: list[Any] = []
         for keys, arguments in calls:
@@ -75,6 +89,11 @@ class FakeLine:
                 replies.append(await self.run(script, keys, arguments, patience_s=patience_s))
             except RedisRefused as refused:
                 replies.append(refused)
+        if heard is not None and not any(isinstance(reply, Exception) for reply in replies):
+            heard(replies)
+            if self.breaks_after_hearing:
+                self.breaks_after_hearing -= 1
+                raise AWAY
         return replies
 
     async def close(self) -> None:

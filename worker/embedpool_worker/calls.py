@@ -67,6 +67,7 @@ class Made:
     began_at: float
     took_s: float
     exact: list[int] | None  # tokens of each input, where we can count them
+    called: Called
 
 
 class Calls:
@@ -176,16 +177,26 @@ class Calls:
                 answer = await self._adapter_of(deployment).embed(call)
             self._refuse_other_length(batch, deployment, answer.dims)
             called.took_s = took_s = loop.time() - began_at
-            called.is_answered, called.tokens = True, answer.total_tokens or 0
+            called.tokens = answer.total_tokens or 0
             exact = await counting if counting else _exact(inputs, answer)
+            called.is_answered = True
         except (TimeoutError, ProviderError) as failed:
             raise self._failed(batch, permit, called, failed) from None
         finally:
             if counting:
                 counting.cancel()
-            self.witness.call_ended(called, self._caps_of(deployment), now=loop.time())
+            if not called.is_answered:
+                self._tell(called)
         self._care.answered(permit, answer, exact, took_s)
-        return Made(deployment, answer, tries, began_at, took_s, exact)
+        return Made(deployment, answer, tries, began_at, took_s, exact, called)
+
+    def tell_soon(self, made: Made) -> None:
+        """Tell the witness of an answered call, after those who have waited for it are answered."""
+        asyncio.get_running_loop().call_soon(self._tell, made.called)
+
+    def _tell(self, called: Called) -> None:
+        now = asyncio.get_running_loop().time()
+        self.witness.call_ended(called, self._caps_of(called.deployment), now=now)
 
     def _called(
         self, batch: Batch, inputs: list[Input], permit: Permit, tries: int, *, now: float

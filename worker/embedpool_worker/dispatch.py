@@ -133,7 +133,10 @@ class Dispatcher:
             self._delivery.end_in_vain(sending, part, batch, error)
         else:
             part.was_answered, part.deployment = True, made.deployment
-            self._delivery.share_out(sending, part, made)
+            try:
+                self._delivery.share_out(sending, part, made)
+            finally:
+                self._calls.tell_soon(made)
         return False
 
     def _asks_for_parts(self, part: Part, error: ProviderError) -> bool:

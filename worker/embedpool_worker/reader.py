@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from random import random
-from typing import Final
+from typing import Any, Final
 
 from embedpool_shared.backoff import pause_s
 from embedpool_shared.errors import QueueUnavailable
@@ -57,7 +57,7 @@ class Reader:
             try:
                 await self._has_room()
                 if own_from is None:
-                    self._on_read(await self._new())
+                    await self._read_new()
                     await _others_first()
                 else:
                     own_from = await self._look_at_own(own_from)
@@ -69,13 +69,18 @@ class Reader:
                 await asyncio.sleep(pause_s(failures, draw=random()))
                 failures += 1
 
-    async def _new(self) -> list[Delivery]:
-        reply = await self._line.call(
+    async def _read_new(self) -> None:
+        await self._line.call(
             "XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", PACKS_PER_READ,
             "BLOCK", int(BLOCK_S * 1_000), "STREAMS", self._stream, ">",
-            patience_s=BLOCK_S + 5.0,
+            patience_s=BLOCK_S + 5.0, heard=self._hear,
         )  # fmt: skip
-        return [(self._lane_class, e, f, 0) for e, f in reply[0][1]] if reply else []
+
+    def _hear(self, replies: list[Any]) -> None:
+        """Hand packs on at once: whoever awaits has to wait for a turn."""
+        (found,) = replies
+        if found:
+            self._on_read([(self._lane_class, entry, f, 0) for entry, f in found[0][1]])
 
     async def _look_at_own(self, own_from: str) -> str | None:
         """Hand on what is pending for us from there on; return where to go on, None at the end."""

@@ -30,9 +30,9 @@ def embedding_body(
     parts: Sequence[Part], *, is_base64: bool, model: str, prompt_tokens: int
 ) -> bytes:
     """Write the whole body at once; see `embedding_chunks`."""
-    return b"".join(
-        embedding_chunks(parts, is_base64=is_base64, model=model, prompt_tokens=prompt_tokens)
-    )
+    vectors = [vector for some, dims in parts for vector in each(some, dims)]
+    items = [_item(index, vector, is_base64=is_base64) for index, vector in enumerate(vectors)]
+    return b"".join([_HEAD, *items, _tail(model, prompt_tokens)])
 
 
 def embedding_chunks(

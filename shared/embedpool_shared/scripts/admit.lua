@@ -18,14 +18,19 @@ local account, window, held = KEYS[1], KEYS[2], KEYS[3]
 local KINDS = {'requests', 'tokens', 'parallel', 'cost'}
 local limit = {requests = tonumber(ARGV[1]), tokens = tonumber(ARGV[2]),
   parallel = tonumber(ARGV[3]), cost = tonumber(ARGV[4])}
+local most = {requests = limit.requests or math.huge, tokens = limit.tokens or math.huge,
+  parallel = limit.parallel or math.huge, cost = limit.cost or math.huge}
 local api, in_flight, lease_ms = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local is_reserved = limit.requests or limit.tokens or limit.cost
 
 local now = redis.call('TIME')
 local now_s, now_ms = tonumber(now[1]), now[1] * 1000 + math.floor(now[2] / 1000)
-local sums, this_second, earlier, leases, reset_s
+local sums, earlier, leases, reset_s
 local used = {requests = 0, tokens = 0, parallel = 0, cost = 0}
+local admitted = {requests = 0, tokens = 0}
 local fields, due, longest_ms, reserved_cost = {}, {}, 0, 0
+local held_text = ' ' .. now[1] .. ' -1 0'
+local hold, hold_ms, due_at -- of the request before; most ask for the same
 
 local function look()
   drop_lapsed(held, now_ms)
@@ -56,6 +61,14 @@ local function read_earlier()
   return found
 end
 
+-- Until when this second counts.
+local function counts_until()
+  if admitted.requests > 0 then
+    return now_ms + COUNTS_FOR_MS
+  end
+  return read_second(window, now[1]).counts_until
+end
+
 local function wait_ms(kind, need)
   if kind == 'cost' then
     return reset_s and reset_s * 1000 - now_ms or 0
@@ -70,27 +83,17 @@ local function wait_ms(kind, need)
       return second.counts_until - now_ms
     end
   end
-  return (this_second or read_second(window, now[1])).counts_until - now_ms
-end
-
-local function fits(need)
-  return not (limit.requests and used.requests + 1 > limit.requests
-    or limit.tokens and used.tokens + need.tokens > limit.tokens
-    or limit.parallel and used.parallel + 1 > limit.parallel
-    or limit.cost and used.cost + need.cost > limit.cost)
+  return counts_until() - now_ms
 end
 
 -- What a wait cannot help comes first, then the budget, then whatever takes longest.
 local function verdict_on(need)
-  if fits(need) then
-    return 0, 0
-  end
-  local verdict, longest = 0, 0
   for number, kind in ipairs(KINDS) do
     if limit[kind] and need[kind] > limit[kind] then
       return -number, 0
     end
   end
+  local verdict, longest = 0, 0
   for number, kind in ipairs(KINDS) do
     if limit[kind] and used[kind] + need[kind] > limit[kind] then
       local wait = wait_ms(kind, need[kind])
@@ -102,19 +105,6 @@ local function verdict_on(need)
   return verdict, longest
 end
 
-local function count_in(need)
-  used.requests, used.tokens = used.requests + 1, used.tokens + need.tokens
-  used.parallel, used.cost = used.parallel + 1, used.cost + need.cost
-  in_flight = in_flight + 1
-  if sums then
-    this_second = this_second or read_second(window, now[1])
-      or {name = now[1], requests = 0, tokens = 0}
-    this_second.counts_until = now_ms + COUNTS_FOR_MS
-    this_second.requests = this_second.requests + 1
-    this_second.tokens = this_second.tokens + need.tokens
-  end
-end
-
 local function raise_cost()
   if reserved_cost > 0 then
     redis.call('HINCRBY', held, ':cost', string.format('%.0f', reserved_cost))
@@ -122,24 +112,32 @@ local function raise_cost()
   end
 end
 
-local function reserve(from, need)
-  local id, hold_ms, at = ARGV[from], tonumber(ARGV[from + 3]), #fields
+local function reserve(from, cost)
+  local id, at = ARGV[from], #fields
+  if ARGV[from + 3] ~= hold then
+    hold, hold_ms = ARGV[from + 3], tonumber(ARGV[from + 3])
+    due_at = string.format('%.0f', now_ms + hold_ms)
+    longest_ms = math.max(longest_ms, hold_ms)
+  end
   fields[at + 1] = id
-  fields[at + 2] = ARGV[from + 1] .. ' ' .. ARGV[from + 2] .. ' ' .. now[1] .. ' -1 0'
-  due[at + 1] = string.format('%.0f', now_ms + hold_ms)
+  fields[at + 2] = ARGV[from + 1] .. ' ' .. ARGV[from + 2] .. held_text
+  due[at + 1] = due_at
   due[at + 2] = id
-  longest_ms = math.max(longest_ms, hold_ms)
-  if reserved_cost + need.cost > 2 ^ 53 then
+  if reserved_cost + cost > 2 ^ 53 then
     raise_cost() -- a double is exact up to there
   end
-  reserved_cost = reserved_cost + need.cost
+  reserved_cost = reserved_cost + cost
 end
 
 local function write()
-  if this_second then
+  if sums and admitted.requests > 0 then
+    local second = read_second(window, now[1]) or {name = now[1], requests = 0, tokens = 0}
+    second.requests = second.requests + admitted.requests
+    second.tokens = second.tokens + admitted.tokens
+    second.counts_until = now_ms + COUNTS_FOR_MS
     sums.requests, sums.tokens = used.requests, used.tokens
     sums.oldest, sums.newest = math.min(sums.oldest, now_s), math.max(sums.newest, now_s)
-    write_second(window, this_second)
+    write_second(window, second)
     write_sums(window, sums)
     redis.call('PEXPIRE', window, COUNTS_FOR_MS)
   end
@@ -160,21 +158,29 @@ local function ms_until_empty(kind)
   if not sums or used[kind] <= 0 then
     return 0
   end
-  local newest = this_second or read_second(window, string.format('%.0f', sums.newest))
+  if admitted.requests > 0 and sums.newest <= now_s then
+    return COUNTS_FOR_MS
+  end
+  local newest = read_second(window, string.format('%.0f', sums.newest))
   return newest and newest.counts_until - now_ms or 0
 end
 
 look()
 local result = {0, 0}
 for from = 8, #ARGV, 4 do
-  local need = {requests = 1, tokens = tonumber(ARGV[from + 1]), parallel = 1,
-    cost = tonumber(ARGV[from + 2])}
-  local verdict, wait = verdict_on(need)
-  if verdict == 0 then
-    count_in(need)
+  local tokens, cost = tonumber(ARGV[from + 1]), tonumber(ARGV[from + 2])
+  local verdict, wait = 0, 0
+  if used.requests < most.requests and used.tokens + tokens <= most.tokens
+      and used.parallel < most.parallel and used.cost + cost <= most.cost then
+    used.requests, used.tokens = used.requests + 1, used.tokens + tokens
+    used.parallel, used.cost = used.parallel + 1, used.cost + cost
+    admitted.requests, admitted.tokens = admitted.requests + 1, admitted.tokens + tokens
+    in_flight = in_flight + 1
     if is_reserved then
-      reserve(from, need)
+      reserve(from, cost)
     end
+  else
+    verdict, wait = verdict_on({requests = 1, tokens = tokens, parallel = 1, cost = cost})
   end
   local at = #result
   result[at + 1], result[at + 2] = verdict, wait

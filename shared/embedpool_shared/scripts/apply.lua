@@ -37,49 +37,37 @@ local function add_spend()
   end
 end
 
--- Takes from a reservation what has become spend.
-local function lower(one, spent)
-  local left = math.max(0, one.cost - spent)
-  lower_cost(held, one.cost - left)
-  one.cost = left
-end
-
-local function settle()
-  local ids, by_id = {}, {}
-  for at = 11, #ARGV, 5 do
+-- Settles these reservations: what has become spend leaves their cost, what is complete is dropped.
+local function settle(from, to)
+  local ids, gone, kept, changes = {}, {}, {}, {}
+  for at = from, to, 5 do
     ids[#ids + 1] = ARGV[at]
   end
-  local found = reservations(held, ids)
-  for _, one in ipairs(found) do
-    by_id[one.id] = one
-  end
-  for at = 11, #ARGV, 5 do
-    local one = by_id[ARGV[at]]
-    if one then
-      one.left = (one.left < 0 and tonumber(ARGV[at + 2]) or one.left) - ARGV[at + 1]
-      one.used = one.used + ARGV[at + 3]
-      lower(one, tonumber(ARGV[at + 4]))
+  for index, text in ipairs(#ids > 0 and redis.call('HMGET', held, unpack(ids)) or {}) do
+    if text then
+      local at = from + 5 * (index - 1)
+      local tokens, cost, second, left, used =
+        string.match(text, '^(%d+) (%d+) (%d+) (-?%d+) (%d+)$')
+      left = (left == '-1' and ARGV[at + 2] or left) - ARGV[at + 1]
+      used, cost = used + ARGV[at + 3], tonumber(cost)
+      if left <= 0 then
+        lower_cost(held, cost)
+        gone[#gone + 1] = ids[index]
+        note_change(changes, second, 0, used - tokens)
+      else
+        local rest = math.max(0, cost - ARGV[at + 4])
+        lower_cost(held, cost - rest)
+        kept[#kept + 1] = ids[index]
+        kept[#kept + 1] = reservation_text({tokens = tokens, cost = rest, second = second,
+          left = left, used = used})
+      end
     end
   end
-  return found
-end
-
-local function write(settled)
-  local gone, fields, changes = {}, {}, {}
-  for _, one in ipairs(settled) do
-    if one.left <= 0 then
-      gone[#gone + 1] = one
-      note_change(changes, one.second, 0, one.used - one.tokens)
-    else
-      fields[#fields + 1] = one.id
-      fields[#fields + 1] = reservation_text(one)
-    end
+  if #kept > 0 then
+    redis.call('HSET', held, unpack(kept))
   end
-  in_chunks(fields, CHUNK, function(from, to)
-    redis.call('HSET', held, unpack(fields, from, to))
-  end)
   correct_minute(window, changes)
-  drop(held, gone)
+  forget(held, gone)
 end
 
 if not is_above(last, redis.call('HGET', account, lane) or '0-0') then
@@ -87,5 +75,7 @@ if not is_above(last, redis.call('HGET', account, lane) or '0-0') then
 end
 drop_lapsed(held, now_ms)
 add_spend()
-write(settle())
+for from = 11, #ARGV, 5 * CHUNK do
+  settle(from, math.min(from + 5 * CHUNK - 1, #ARGV))
+end
 return 1

@@ -62,13 +62,8 @@ local function lower_cost(held, cost)
   lowered = lowered + cost
 end
 
--- Forgets these reservations; without any left nothing of them remains.
-local function drop(held, gone)
-  local ids = {}
-  for index, one in ipairs(gone) do
-    lower_cost(held, one.cost)
-    ids[index] = one.id
-  end
+-- Forgets reservations whose costs were lowered already; without any left nothing of them remains.
+local function forget(held, ids)
   write_lowered(held)
   in_chunks(ids, CHUNK, function(from, to)
     redis.call('HDEL', held, unpack(ids, from, to))
@@ -77,6 +72,16 @@ local function drop(held, gone)
   if #ids > 0 and redis.call('EXISTS', due_of(held)) == 0 then
     redis.call('HDEL', held, ':cost')
   end
+end
+
+-- Forgets these reservations, and their costs.
+local function drop(held, gone)
+  local ids = {}
+  for index, one in ipairs(gone) do
+    lower_cost(held, one.cost)
+    ids[index] = one.id
+  end
+  forget(held, ids)
 end
 
 local function drop_lapsed(held, now_ms)

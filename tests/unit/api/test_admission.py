@@ -51,10 +51,21 @@ class Hall:
         asked = (len(told.arguments) - 7) // STEP
         return [0, 0, *[value for _ in range(asked) for value in (*verdict, 1, 1)]]
 
-    async def admit(self, limited: Any = KEY, *, tokens: int = 5) -> Admitted:
+    async def admit(
+        self,
+        limited: Any = KEY,
+        *,
+        tokens: int = 5,
+        let_in: Callable[[Admitted], None] | None = None,
+    ) -> Admitted:
         self._count += 1
         return await self.admission.admit(
-            limited, tokens=tokens, cost_pico_usd=7, hold_s=180.0, request=f"r{self._count}"
+            limited,
+            tokens=tokens,
+            cost_pico_usd=7,
+            hold_s=180.0,
+            request=f"r{self._count}",
+            let_in=let_in,
         )
 
     def asked(self) -> list[list[Any]]:
@@ -230,6 +241,45 @@ def test_a_caller_who_leaves_as_the_verdict_comes_is_given_back() -> None:
             await asking
 
     assert in_a_hall(act).released() == [("", ["r1"])]
+
+
+def test_whoever_goes_on_in_the_moment_of_the_verdict_gives_back_himself() -> None:
+    gone_on: list[Admitted] = []
+
+    async def act(hall: Hall) -> None:
+        def go_on(admitted: Admitted) -> None:
+            gone_on.append(admitted)
+            asking.cancel()
+
+        asking = asyncio.ensure_future(hall.admit(let_in=go_on))
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    assert in_a_hall(act).released() == []
+    assert [admitted.reserved for admitted in gone_on] == [("key:k",)]
+
+
+def test_who_stumbles_on_the_way_in_is_given_back_and_the_others_are_in() -> None:
+    async def act(hall: Hall) -> None:
+        def stumble(_: Admitted) -> None:
+            raise ZeroDivisionError
+
+        first, second = await asyncio.gather(
+            hall.admit(let_in=stumble), hall.admit(), return_exceptions=True
+        )
+        assert isinstance(first, ZeroDivisionError)
+        assert isinstance(second, Admitted)
+
+    assert in_a_hall(act).released() == [("", ["r1"])]
+
+
+def test_a_verdict_that_was_heard_stands_even_if_its_line_breaks_at_once() -> None:
+    async def act(hall: Hall) -> None:
+        hall.line.breaks_after_hearing = 1
+        admitted = await hall.admit()
+        assert admitted.reserved == ("key:k",)
+
+    assert in_a_hall(act).released() == []
 
 
 def test_a_caller_who_leaves_before_anything_was_sent_is_not_asked_for() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,7 +35,9 @@ class FakeAdmission:
         self.asked.append({"limited": limited, **asked})
         if self._refusal:
             raise self._refusal
-        return Admitted(asked["request"])
+        admitted = Admitted(asked["request"])
+        asked["let_in"](admitted)
+        return admitted
 
     def ended(self, admitted: Admitted) -> None:
         self.ends.append(admitted)
@@ -45,7 +48,13 @@ class FakeAdmission:
 
 def opened(admission: FakeAdmission, order: Order, *, jobs: int = 1) -> Charge:
     any_admission: Any = admission
-    return asyncio.run(Charges(any_admission).opened(order, jobs=jobs, patience_s=60.0))
+    posted: list[Charge] = []
+    opening = Charges(any_admission).opened(
+        order, jobs=jobs, patience_s=60.0, post=lambda charge: posted.append(replace(charge))
+    )
+    charge = asyncio.run(opening)
+    assert [(one.bill, one.admitted) for one in posted] == [(charge.bill, charge.admitted)]
+    return charge
 
 
 def test_an_open_callers_plain_request_has_no_bill() -> None:

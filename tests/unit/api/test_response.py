@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from embedpool_api.response import (
     answer_headers,
-    charged_tokens,
     debug_headers,
     header_value,
 )
@@ -134,10 +133,6 @@ def test_debug_headers_tell_how_much_came_from_the_cache(cached: int, outcome: b
     answered = JobReply(0, b"", 1, 2, cached=cached)
 
     assert dict(debug_headers([answered], items=2))[b"x-embedpool-cache"] == outcome
-
-
-def test_what_came_from_the_cache_is_free() -> None:
-    assert charged_tokens(JobReply(0, b"", 1, 9, cached_tokens=4)) == 5
 
 
 def test_debug_headers_do_without_a_call() -> None:

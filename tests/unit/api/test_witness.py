@@ -64,7 +64,7 @@ async def answered(passage: Passage, send: Send) -> None:
     posted = PostedJob(passage.answer, 0, _job(), MergeKey(MODEL), 1e9)
     posted.pack = PostedPack("pack-1", LaneClass.INTERACTIVE, 1, 2, 40, 0, 1.0, is_accepted=True)
     passage.answer.jobs.append(posted)
-    passage.replies = [reply_of(cached=1)]
+    passage.answered([reply_of(cached=1)])
     await ok(send)
 
 

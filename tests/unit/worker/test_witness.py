@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from embedpool_shared.telemetry.meters import Meters, Spread
 from embedpool_shared.telemetry.spans import Tracing
 from embedpool_worker.called import CUT_OFF, OK, outcome
 from embedpool_worker.deployments import Deployment
+from embedpool_worker.endings import Ending
 from embedpool_worker.held import HeldPack
 from embedpool_worker.metrics import WorkerMetrics
 from embedpool_worker.providers.port import ProviderCall
@@ -117,6 +119,32 @@ def test_one_call_for_three_requests_is_counted_by_all_that_is_known_of_it() -> 
     }
     assert watched.metrics.items.of("m").total == 3
     assert watched.metrics.fill.of("m").total == pytest.approx(3 / 64)
+
+
+def test_those_who_wait_have_their_answers_before_anything_is_told() -> None:
+    watched = Watched()
+    told_at_the_end: list[int] = []
+
+    async def run() -> None:
+        async with bench(PLACE, witness=watched.witness.lane("m")) as on:
+            end = on.committer.end
+
+            def note_and_end(endings: Sequence[Ending]) -> None:
+                # The real one is woken by this, and commits in its next turn.
+                if endings:
+                    asyncio.get_running_loop().call_soon(
+                        lambda: told_at_the_end.append(len(watched.lines))
+                    )
+                end(endings)
+
+            any_committer: Any = on.committer
+            any_committer.end = note_and_end
+            on.admit(pack_of(["x"]))
+
+    in_virtual_time(run())
+
+    assert told_at_the_end == [0]
+    assert len(watched.lines) == 1
 
 
 def test_its_line_says_where_it_went_with_which_key_and_for_whom() -> None:
