@@ -36,6 +36,8 @@ from embedpool_worker.witness import LaneWitness, unwatched
 log = logging.getLogger(__name__)
 
 MAX_TRIES: Final = 3
+TIMEOUT: Final = "timeout"
+"""The code of a call that was not answered in time."""
 
 
 @dataclass(slots=True, eq=False)
@@ -173,15 +175,15 @@ class Calls:
         counting = self._start_counting(deployment, inputs)
         called = self._called(batch, inputs, permit, tries, now=began_at)
         try:
-            async with asyncio.timeout(timeout_s + 1.0):
-                answer = await self._adapter_of(deployment).embed(call)
+            answer = await self._answer(deployment, call)
             self._refuse_other_length(batch, deployment, answer.dims)
             called.took_s = took_s = loop.time() - began_at
             called.tokens = answer.total_tokens or 0
             exact = await counting if counting else _exact(inputs, answer)
             called.is_answered = True
-        except (TimeoutError, ProviderError) as failed:
-            raise self._failed(batch, permit, called, failed) from None
+        except ProviderError as error:
+            in_a_hurry = error.code == TIMEOUT and timeout_s < permit.health.telling_s
+            raise self._failed(batch, permit, called, error, is_telling=not in_a_hurry) from None
         finally:
             if counting:
                 counting.cancel()
@@ -197,6 +199,15 @@ class Calls:
     def _tell(self, called: Called) -> None:
         now = asyncio.get_running_loop().time()
         self.witness.call_ended(called, self._caps_of(called.deployment), now=now)
+
+    async def _answer(self, deployment: Deployment, call: ProviderCall) -> ProviderAnswer:
+        """Await the provider's answer for as long as the call may take."""
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                return await self._adapter_of(deployment).embed(call)
+        except TimeoutError:
+            silence = f"no answer within {call.timeout_s:g} s"
+            raise ProviderUnavailable(silence, code=TIMEOUT) from None
 
     def _called(
         self, batch: Batch, inputs: list[Input], permit: Permit, tries: int, *, now: float
@@ -219,13 +230,19 @@ class Calls:
         return called
 
     def _failed(
-        self, batch: Batch, permit: Permit, called: Called, failed: TimeoutError | ProviderError
+        self,
+        batch: Batch,
+        permit: Permit,
+        called: Called,
+        error: ProviderError,
+        *,
+        is_telling: bool,
     ) -> EmbedPoolError:
         """Mind what a failed try says of its key; return what it is to whoever made the call."""
-        error = failed if isinstance(failed, ProviderError) else _silent()
         batch.failure = called.error = error
         batch.failed_with.add(permit.health)
-        self._care.failed(permit, error)
+        if is_telling:
+            self._care.failed(permit, error)
         if not called.deployment.is_callers_own:
             return error
         return said_of_own_key(error, called.deployment.provider) or error
@@ -254,10 +271,6 @@ def _time_for(batch: Batch, deployment: Deployment, *, now: float) -> float:
             "The request's deadline passed before a provider call could be made", code="timeout"
         )
     return timeout_s
-
-
-def _silent() -> ProviderUnavailable:
-    return ProviderUnavailable("no answer in time", code="timeout")
 
 
 def _estimated_tokens(inputs: Sequence[Input]) -> int:

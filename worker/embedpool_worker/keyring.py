@@ -21,6 +21,11 @@ RESERVE_SHARE = 4
 """Bulk leaves one slot in so many to interactive calls."""
 LATENCY_MEMORY = 0.8
 """How much of the remembered latency outlives one more call."""
+TELLING_TIMES = 4
+"""A key that is silent for so many times its latency has something wrong with it."""
+LEAST_TELLING_S = 1.0
+TELLING_UNKNOWN_S = 5.0
+"""The same for a key that has not answered yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +50,12 @@ class KeyHealth:
     def id(self) -> str:
         """The key's name, the deployment's where there is no key."""
         return self.key.id if self.key else self.deployment.id
+
+    @property
+    def telling_s(self) -> float:
+        """How long its silence must last to say anything of it; less is its callers' hurry."""
+        usual_s = TELLING_TIMES * self.latency_s if self.latency_s else TELLING_UNKNOWN_S
+        return min(self.deployment.timeout_s, max(LEAST_TELLING_S, usual_s))
 
     def is_usable(self, now: float) -> bool:
         """Tell whether the key may be called at all."""

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from embedpool_shared.errors import (
     CallTooLarge,
+    EmbedPoolError,
     KeyRejected,
     ProviderError,
     ProviderThrottled,
@@ -48,9 +49,9 @@ class Desk:
         items = [item for job in pack.open.values() for item in items_of(job)]
         return Batch(items, MERGE, LaneClass.INTERACTIVE, [self.place])
 
-    async def make(self) -> str | None:
+    async def make(self, *, patience_s: float = 60.0) -> str | None:
         """Make one call; returns the secret that was answered."""
-        await self.calls.make(self.batch(), ["x"], None)
+        await self.calls.make(self.batch(budget_s=patience_s), ["x"], None)
         return self.provider.calls[-1].call.secret
 
     @property
@@ -96,7 +97,50 @@ def test_a_key_that_hangs_is_left_for_another_one() -> None:
         await desk.make()
 
         assert desk.tried == ["secret-a", "secret-b", "secret-b"]
-        assert asyncio.get_running_loop().time() == pytest.approx(2.1)
+        assert asyncio.get_running_loop().time() == pytest.approx(1.1)
+
+    in_virtual_time(test())
+
+
+def test_callers_in_a_hurry_do_not_bring_a_key_to_rest() -> None:
+    async def test() -> None:
+        desk = Desk(deployment("a"), FakeProvider(takes_s=0.5))
+        await desk.make()
+        for _ in range(10):
+            with pytest.raises(ProviderUnavailable, match=r"no answer within 0\.2 s"):
+                await desk.make(patience_s=0.2)
+
+        assert await desk.make() == "secret-a"
+
+    in_virtual_time(test())
+
+
+@pytest.mark.parametrize(
+    ("usual_s", "patience_s", "fails"),
+    [
+        pytest.param(0.5, 1.9, 0, id="less than four times what is usual"),
+        pytest.param(0.5, 2.1, 1, id="more"),
+        pytest.param(0.01, 0.9, 0, id="too little to tell"),
+        pytest.param(0.01, 1.1, 1, id="enough to tell"),
+        pytest.param(None, 4.9, 0, id="never seen"),
+        pytest.param(None, 5.1, 1, id="never seen, for long"),
+        pytest.param(9.0, 20.1, 1, id="as long as the deployment may take"),
+    ],
+)
+def test_silence_says_something_of_a_key_once_it_is_unusual(
+    usual_s: float | None, patience_s: float, fails: int
+) -> None:
+    async def test() -> None:
+        provider = FakeProvider(takes_s=usual_s or 0.0)
+        desk = Desk(deployment("a", timeout_s=20.0), provider)
+        if usual_s is not None:
+            await desk.make()
+        provider.takes_s = 1_000.0
+        with pytest.raises(EmbedPoolError):
+            await desk.make(patience_s=patience_s)
+
+        (health,) = desk.permits.keys_of([desk.place])
+        assert health.breaker.fails == fails
 
     in_virtual_time(test())
 

@@ -576,7 +576,7 @@ def test_a_provider_that_never_answers_is_cut_off_at_the_deadline() -> None:
     on = sent(pack, provider=FakeProvider(takes_s=10_000.0))
 
     assert error_to(on, pack).kind == "DeadlineExceeded"
-    assert on.committer.ended_at == [pytest.approx(6.0)]
+    assert on.committer.ended_at == [pytest.approx(5.0)]
     assert on.provider.in_flight == 0
 
 

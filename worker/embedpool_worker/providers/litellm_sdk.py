@@ -68,13 +68,9 @@ class LiteLLMProvider:
 
     async def embed(self, call: ProviderCall) -> ProviderAnswer:
         """Answer every input of `call`, or raise one `ProviderError`."""
-        try:
-            async with asyncio.timeout(call.timeout_s):
-                if len(call.inputs) > 1 and _takes_one_at_a_time(self._deployment, call):
-                    return await self._side_by_side(call)
-                return await self._ask(call)
-        except TimeoutError:
-            raise ProviderUnavailable(f"no answer within {call.timeout_s:g} s") from None
+        if len(call.inputs) > 1 and _takes_one_at_a_time(self._deployment, call):
+            return await self._side_by_side(call)
+        return await self._ask(call)
 
     async def close(self) -> None:
         """Give back this loop's connections, which all deployments share; others reconnect."""

@@ -10,7 +10,6 @@ Invariants
 
 from __future__ import annotations
 
-import asyncio
 import re
 from base64 import b64encode
 from datetime import UTC, datetime
@@ -20,7 +19,6 @@ from urllib.parse import quote
 from yarl import URL
 
 from embedpool_shared.errors import (
-    ProviderUnavailable,
     RefusedInput,
     WrongAnswer,
 )
@@ -110,17 +108,6 @@ class OpenAIWire:
 
     async def embed(self, call: ProviderCall) -> ProviderAnswer:
         """Answer every input of `call`, or raise one `ProviderError`."""
-        try:
-            async with asyncio.timeout(call.timeout_s):
-                return await self._in_the_first_format_it_takes(call)
-        except TimeoutError as error:
-            raise ProviderUnavailable(f"no answer within {call.timeout_s:g} s") from error
-
-    async def close(self) -> None:
-        """Give back the connections."""
-        await self._wire.close()
-
-    async def _in_the_first_format_it_takes(self, call: ProviderCall) -> ProviderAnswer:
         *better, last = _SIMPLER[self._format]
         for number_format in better:
             try:
@@ -135,6 +122,10 @@ class OpenAIWire:
         answer = await self._ask(call, last)
         self._format = last
         return answer
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        await self._wire.close()
 
     async def _ask(self, call: ProviderCall, number_format: NumberFormat) -> ProviderAnswer:
         asked = body_of(call, number_format, dims=dims_sent(self._deployment, call))

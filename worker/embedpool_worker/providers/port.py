@@ -2,7 +2,8 @@
 
 An adapter serves one deployment, makes exactly one HTTP attempt per call, and raises nothing but
 the `ProviderError`s of `embedpool_shared.errors` (their message is the provider's own, without
-anything that looks like a key). Retries, keys and waiting are decided elsewhere.
+anything that looks like a key). Retries, keys and waiting are decided elsewhere: whoever calls
+minds the time, and cancels a call that takes too long.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class ProviderCall:
     dimensions: int | None = None
     params: Mapping[str, Any] = field(default_factory=dict)  # belong in the JSON body, nowhere else
     secret: str | None = field(default=None, repr=False)
-    timeout_s: float = 60.0
+    timeout_s: float = 60.0  # for libraries that insist on one; the caller minds it
 
 
 @dataclass(frozen=True, slots=True)
