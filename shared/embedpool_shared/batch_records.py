@@ -21,7 +21,7 @@ from embedpool_shared.batches import (
     batch_record,
     encode_record,
 )
-from embedpool_shared.errors import BadRequest, NotFound
+from embedpool_shared.errors import BadRequest, NotFound, RateLimited
 from embedpool_shared.names import Names
 from embedpool_shared.scripts import Script, script
 
@@ -57,10 +57,11 @@ class BatchRecords:
         self._line = line
         self._names = names
 
-    async def create(self, record: BatchRecord) -> None:
+    async def create(self, record: BatchRecord, *, max_active: int | None = None) -> None:
         """Make a batch; one of that id which is there already stays as it is.
 
-        Raises `NotFound` where its input file is gone.
+        Raises `NotFound` where its input file is gone, and `RateLimited` where its owner has
+        `max_active` batches that have not ended.
         """
         names = self._names
         keys = [
@@ -71,8 +72,15 @@ class BatchRecords:
             names.file(record.input_file_id),
         ]
         told = [record.id, encode_record(record), Status.VALIDATING.value, record.created_at]
-        arguments = [*told, LISTS_LIVE_S, names.batch("")]
-        if not await self._line.run(script("add_batch"), keys, arguments):
+        arguments = [*told, LISTS_LIVE_S, names.batch(""), "" if max_active is None else max_active]
+        made = await self._line.run(script("add_batch"), keys, arguments)
+        if made == -1:
+            raise RateLimited(
+                f"{max_active} of your batches have not ended, and more are not taken; wait for "
+                "one to end, or cancel one",
+                code="batch_limit_exceeded",
+            )
+        if not made:
             raise NotFound(f"There is no file {record.input_file_id!r}", param="input_file_id")
 
     async def read(self, batch_id: str) -> Batch | None:
@@ -95,8 +103,14 @@ class BatchRecords:
         return found[:limit]
 
     async def active(self) -> Sequence[str]:
-        """List the batches that have not ended, the oldest first."""
+        """List the batches that have not ended: those that were cancelled, then the oldest."""
         (ids,) = await self._line.call_all([("ZRANGE", self._names.active_batches, 0, -1)])
+        return [batch_id.decode() for batch_id in ids]
+
+    async def cancelled(self, *, limit: int) -> Sequence[str]:
+        """List some of the batches that were cancelled and have not ended."""
+        which = ("-inf", 0, "BYSCORE", "LIMIT", 0, limit)
+        (ids,) = await self._line.call_all([("ZRANGE", self._names.active_batches, *which)])
         return [batch_id.decode() for batch_id in ids]
 
     async def step(

@@ -15,9 +15,10 @@ import pytest
 from e2e.models import openai_entry
 from e2e.pools import Fleet
 from embedpool_shared.batches import BatchField, Status
-from integration.batches import Batches, Store, ids, line_of
+from integration.batches import Batches, ids, line_of
 from integration.one_process import Site, until
 from support.fake_provider import FakeProvider
+from support.stores import FolderStore
 from support.valkey import RedisServer
 
 LINES: Final = 12_000
@@ -37,7 +38,7 @@ async def running(
         "files": {"url": f"file://{files}"},
     }
     async with Site(valkey.url) as site:
-        batches = Batches(site, Store(f"file://{files}"))
+        batches = Batches(site, FolderStore(f"file://{files}"))
         with Fleet(valkey.url, directory, config=config) as fleet:
             yield site, batches, fleet
 

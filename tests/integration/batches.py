@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final
-
-from typing_extensions import override
 
 from embedpool_shared import tokens
 from embedpool_shared.batch_records import BatchRecords
@@ -21,23 +19,23 @@ from embedpool_shared.batches import (
     ENDED,
     Batch,
     BatchField,
-    BatchRecord,
-    FileRecord,
-    Purpose,
     Status,
 )
 from embedpool_shared.catalog import Catalog, ModelCard
-from embedpool_shared.errors import StoreUnavailable
 from embedpool_shared.file_records import FileRecords, content_path
-from embedpool_shared.file_store import FileStore, StoredFile
 from embedpool_shared.jobs import LedgerRecord
 from embedpool_worker.arq_workers import BulkJobs
+from embedpool_worker.bulk.feeding import DirectLane
 from embedpool_worker.bulk.leading import Leading
 from embedpool_worker.bulk.means import Means
 from embedpool_worker.bulk.term import Term
 from embedpool_worker.bulk.validation import Bounds
-from integration.one_process import MODEL, Site, WorkerSide, until
-from support.vectors import vector_of
+from embedpool_worker.providers.port import Provider
+from integration.one_process import MODEL, Embedder, Site, WorkerSide, until
+from support.bulk_records import batch_record_of, file_record_of
+from support.stores import FolderStore
+from support.valkey import RedisServer
+from support.vectors import token_count, vector_of
 
 OWNER: Final = "team:t"
 PRICE: Final = 7
@@ -58,27 +56,13 @@ def line_of(custom_id: str, given: Any, *, model: str = MODEL, **more: Any) -> d
     return {"custom_id": custom_id, "method": "POST", "url": "/v1/embeddings", "body": body}
 
 
-class Store(FileStore):
-    """A file store that can be away."""
-
-    is_away = False
-    refusals = 0
-
-    @override
-    def writer(self, path: str) -> StoredFile:
-        if self.is_away:
-            self.refusals += 1
-            raise StoreUnavailable("The file store is full")
-        return super().writer(path)
-
-
 @dataclass
 class Batches:
     """The batches of one site."""
 
     site: Site
-    store: Store
-    made: list[str] = field(default_factory=list)
+    store: FolderStore
+    sides: list[BulkSide] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.records = BatchRecords(self.site.line("records"), self.site.names)
@@ -91,26 +75,29 @@ class Batches:
         window_s: float = 24 * 3600.0,
         key_id: str | None = None,
     ) -> str:
-        """Store an input and make a batch of it, as the api does."""
+        """FolderStore an input and make a batch of it, as the api does."""
         now = await self.files.now()
         name = token_hex(12)
         path = content_path(f"file-{name}")
         with self.store.writer(path) as file:
             for line in lines:
                 file.write(json.dumps(line).encode() + b"\n")
-        upload = FileRecord(
-            id=f"file-{name}", owner=OWNER, path=path, size_bytes=file.size_bytes, created_at=now,
-            expires_at=now + 1_000_000, filename="in.jsonl", purpose=Purpose.BATCH,
-        )  # fmt: skip
+        upload = file_record_of(
+            f"file-{name}", owner=OWNER, size_bytes=file.size_bytes, created_at=now
+        )
         await self.files.add(upload, max_files=None, max_bytes=None)
-        record = BatchRecord(
-            id=f"batch_{name}", owner=OWNER, input_file_id=upload.id, input_path=path,
-            created_at=now, expires_at=now + window_s, account="key:k", payers=("team:t",),
-            key_id=key_id,
+        record = batch_record_of(
+            f"batch_{name}", reads=upload.id, owner=OWNER, created_at=now,
+            expires_at=now + window_s, account="key:k", payers=("team:t",), key_id=key_id,
         )  # fmt: skip
         await self.records.create(record)
-        self.made.append(record.id)
         return record.id
+
+    def run(self, provider: Provider, worker_id: str = "w1", **more: Any) -> BulkSide:
+        """Add a worker that runs batches with calls to `provider`, until all is over."""
+        side = BulkSide(self, self.site.worker(provider, worker_id), **more)
+        self.sides.append(side)
+        return side
 
     async def read(self, batch_id: str) -> Batch:
         """Read a batch, which has to exist."""
@@ -165,6 +152,43 @@ class Batches:
         """The ledger's records of a batch, without what was paid twice."""
         return [one for one in await self.site.ledger() if one.pack_id == batch_id]
 
+    async def overtake(self) -> None:
+        """Let whoever leads have lost its lease, though it does not know yet."""
+        await self.site.call("HSET", self.site.names.bulk_lease, "until", "0")
+
+    async def rolled_up(self) -> None:
+        """Wait until all that is booked by now is in the accounts."""
+        await until(self.site.is_rolled_up, "its records are rolled up")
+
+    async def paid(self) -> int:
+        """How many tokens the ledger says were paid."""
+        return sum(record.paid for record in await self.site.ledger())
+
+
+def means_of(
+    batches: Batches,
+    threads: Executor,
+    lane: Callable[[str], DirectLane],
+    *,
+    name: str = "w1",
+    catalog: Catalog = CATALOG,
+    rows_ended: Callable[[str, int], None] = lambda _outcome, _rows: None,
+) -> Means:
+    """What a worker process gives its batches."""
+    site = batches.site
+    return Means(
+        names=site.names,
+        line=lambda role: site.line(f"{name}-{role}"),
+        store=batches.store,
+        threads=threads,
+        catalog=catalog,
+        tokens=tokens,
+        lane=lane,
+        bounds=BOUNDS,
+        default_model=None,
+        rows_ended=rows_ended,
+    )
+
 
 class BulkSide:
     """The bulk side of one worker process."""
@@ -173,25 +197,13 @@ class BulkSide:
         self,
         batches: Batches,
         worker: WorkerSide,
-        *,
-        catalog: Catalog = CATALOG,
-        rows_ended: Callable[[str, int], None] = lambda _outcome, _rows: None,
+        **more: Any,
     ) -> None:
+        """Offer to lead; `more` is what is special about its means."""
         site, name = batches.site, worker.worker_id
         self._threads = ThreadPoolExecutor(2)
         self._worker = worker
-        means = Means(
-            names=site.names,
-            line=lambda role: site.line(f"{name}-{role}"),
-            store=batches.store,
-            threads=self._threads,
-            catalog=catalog,
-            tokens=tokens,
-            lane=worker.pool.lane,
-            bounds=BOUNDS,
-            default_model=None,
-            rows_ended=rows_ended,
-        )
+        means = means_of(batches, self._threads, worker.pool.lane, name=name, **more)
 
         async def lead(epoch: int) -> None:
             jobs = BulkJobs(site.pool(f"{name}-arq"), site.names)
@@ -201,9 +213,10 @@ class BulkSide:
         self._task = site.spawn(self.leading.run())
 
     async def stop(self) -> None:
-        """Stop gracefully."""
-        await self._end()
-        await self.leading.leave()
+        """Stop gracefully, unless it has ended."""
+        if not self._task.done():
+            await self._end()
+            await self.leading.leave()
 
     async def kill(self) -> None:
         """End it and its pool as a crash does: nothing is given back, nothing is booked."""
@@ -219,7 +232,41 @@ class BulkSide:
 
 def batches_on(site: Site, folder: Path) -> Batches:
     """Keep batches of a site in a folder."""
-    return Batches(site, Store(f"file://{folder}"))
+    return Batches(site, FolderStore(f"file://{folder}"))
+
+
+@asynccontextmanager
+async def batches_at(
+    valkey: RedisServer, folder: Path, *, store: FolderStore | None = None
+) -> AsyncIterator[Batches]:
+    """Open a site with batches in a folder, or in that store; whoever runs them stops with it."""
+    async with Site(valkey.url) as site:
+        batches = Batches(site, store) if store else batches_on(site, folder)
+        try:
+            yield batches
+        finally:
+            for side in batches.sides:
+                await side.stop()
+
+
+def lines(count: int, *, prefix: str = "") -> list[dict[str, Any]]:
+    """So many lines, whose ids and texts are their numbers behind a prefix."""
+    return [line_of(f"{prefix}{n}", f"{prefix}text {n}") for n in range(count)]
+
+
+def names(count: int, *, prefix: str = "") -> list[str]:
+    """The custom ids of these."""
+    return [f"{prefix}{n}" for n in range(count)]
+
+
+def balances(records: Sequence[LedgerRecord]) -> bool:
+    """Tell whether every record has as much on one side as on the other."""
+    return all(one.used + one.waste == one.paid + one.saved for one in records)
+
+
+def tokens_of(embedder: Embedder) -> int:
+    """What the provider was paid, answered or not yet."""
+    return sum(token_count(given) for call in embedder.answered for given in call)
 
 
 def ids(rows: Sequence[Mapping[str, Any]]) -> list[str]:

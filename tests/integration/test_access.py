@@ -11,7 +11,7 @@ import redis
 
 from embedpool_api.bulk.arq_jobs import BatchJobs
 from embedpool_shared.batch_records import BatchRecords
-from embedpool_shared.batches import BatchField, BatchRecord, FileRecord, Purpose, Status
+from embedpool_shared.batches import BatchField, Status
 from embedpool_shared.errors import BadRequest, ConfigInvalid, QueueUnavailable
 from embedpool_shared.file_records import FileRecords
 from embedpool_shared.file_store import FileStore
@@ -21,6 +21,7 @@ from embedpool_worker.arq_workers import maintenance_worker
 from embedpool_worker.handover import hand_over
 from embedpool_worker.maintenance import Housekeeper
 from integration.one_process import MODEL, Embedder, Site, observed, right, until
+from support.bulk_records import batch_record_of, file_record_of
 from support.orphans import dying_with_us
 from support.ports import free_port
 from support.processes import wait_until
@@ -36,7 +37,7 @@ COMMANDS: Final = (
     "+client|setname +ping +select +time +eval +evalsha "
     "+get +mget +set +del +unlink +exists +persist +pexpire +pttl +setbit +getbit "
     "+hget +hmget +hset +hgetall +hdel +hincrby +hlen +expire +sadd "
-    "+zadd +zrem +zcard +zscore +zrank +zrevrank +zpopmin "
+    "+zadd +zrem +zcard +zscore +zrank +zrevrank +zintercard +zpopmin "
     "+zrange +zrangebyscore +zremrangebyscore "
     "+xadd +xdel +xlen +xrange +xrevrange +xtrim +xread "
     "+xreadgroup +xack +xpending +xclaim +xautoclaim "
@@ -151,9 +152,11 @@ async def test_a_user_with_few_rights_keeps_files_and_batches_on_redis_seven(
         files, batches = FileRecords(line, names), BatchRecords(line, names)
         now = await files.promise("file-1", lives_s=-1)
         assert await files.due() == ["file-1"]
-        assert await files.add(file_record(now), max_files=1, max_bytes=10)
-        assert not await files.add(file_record(now, "file-2"), max_files=1, max_bytes=10)
-        await batches.create(batch_record(now))
+        assert await files.add(file_record_of(created_at=now), max_files=1, max_bytes=10)
+        assert not await files.add(
+            file_record_of("file-2", created_at=now), max_files=1, max_bytes=10
+        )
+        await batches.create(batch_record_of(created_at=now), max_active=1)
         assert await batches.note("batch_1", {BatchField.TOTAL: 1}) is Status.VALIDATING
         with pytest.raises(BadRequest):
             await files.delete("file-1")
@@ -174,32 +177,6 @@ async def test_a_user_with_few_rights_keeps_files_and_batches_on_redis_seven(
 
     log: Any = admin.acl_log()
     assert [(entry["reason"], entry["object"]) for entry in log] == []
-
-
-def file_record(now: float, file_id: str = "file-1") -> FileRecord:
-    """A file of ten bytes."""
-    return FileRecord(
-        id=file_id,
-        owner="key:a",
-        path=f"files/{file_id}",
-        size_bytes=10,
-        created_at=now,
-        expires_at=now + 60,
-        filename="in.jsonl",
-        purpose=Purpose.BATCH,
-    )
-
-
-def batch_record(now: float) -> BatchRecord:
-    """A batch that reads it."""
-    return BatchRecord(
-        id="batch_1",
-        owner="key:a",
-        input_file_id="file-1",
-        input_path="files/file-1",
-        created_at=now,
-        expires_at=now + 60,
-    )
 
 
 @pytest.mark.usefixtures("admin")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedpool_shared.batches import BatchRecord, Status
+from embedpool_shared.batches import Status
 from embedpool_shared.measures import JOB_STATE
 from embedpool_shared.telemetry.batch_gauges import RECENT_S, batch_gauges
 from integration.batches import batches_on, line_of
 from integration.one_process import Site
+from support.bulk_records import batch_record_of
 
 if TYPE_CHECKING:
     from support.valkey import RedisServer
@@ -46,10 +47,9 @@ async def test_what_ended_long_ago_is_not_counted_and_what_goes_on_is(
         batches = batches_on(site, tmp_path)
         new = (await batches.read(await batches.create([line_of("a", "x")]))).record
         for name, to in (("old", Status.IN_PROGRESS), ("older", Status.FAILED)):
-            record = BatchRecord(
-                id=name, owner=new.owner, input_file_id=new.input_file_id,
-                input_path=new.input_path, created_at=new.created_at - RECENT_S - 1, expires_at=9e9,
-            )  # fmt: skip
+            record = batch_record_of(
+                name, reads=new.input_file_id, created_at=new.created_at - RECENT_S - 1
+            )
             await batches.records.create(record)
             await batches.records.step(name, to, from_={Status.VALIDATING})
 

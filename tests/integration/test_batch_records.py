@@ -17,14 +17,13 @@ from embedpool_shared.batches import (
     Batch,
     BatchField,
     BatchRecord,
-    FileRecord,
-    Purpose,
     Status,
 )
-from embedpool_shared.errors import BadRequest, NotFound
+from embedpool_shared.errors import BadRequest, NotFound, RateLimited
 from embedpool_shared.file_records import FileRecords
 from embedpool_shared.names import Names
 from embedpool_shared.redis import Line, RedisAddress, connection_pool
+from support.bulk_records import batch_record_of, file_record_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,17 +36,8 @@ NOW = 1_800_000_000.0
 
 
 def record(number: int = 1, *, owner: str = ALICE, **more: Any) -> BatchRecord:
-    fields: dict[str, Any] = {
-        "id": f"batch_{number}",
-        "owner": owner,
-        "input_file_id": "file-1",
-        "input_path": "files/file-1",
-        "created_at": NOW + number / 1_000_000,
-        "expires_at": NOW + 86_400,
-        "metadata": {"run": "€ 7"},
-        "payers": ("team:t",),
-    }
-    return BatchRecord(**(fields | more))
+    fields: dict[str, Any] = {"created_at": NOW + number / 1_000_000, "metadata": {"run": "€ 7"}}
+    return batch_record_of(f"batch_{number}", owner=owner, **(fields | more))
 
 
 @asynccontextmanager
@@ -57,16 +47,7 @@ async def opened(valkey: RedisServer) -> AsyncIterator[BatchRecords]:
     try:
         now = await FileRecords(line, NAMES).now()
         await FileRecords(line, NAMES).add(
-            FileRecord(
-                id="file-1",
-                owner=ALICE,
-                path="files/file-1",
-                size_bytes=10,
-                created_at=now,
-                expires_at=now + 1_000,
-                filename="in.jsonl",
-                purpose=Purpose.BATCH,
-            ),
+            file_record_of(created_at=now),
             max_files=None,
             max_bytes=None,
         )
@@ -194,6 +175,39 @@ async def test_the_oldest_active_batch_comes_first(valkey: RedisServer) -> None:
             await batches.create(record(number))
 
         assert await batches.active() == ["batch_1", "batch_2", "batch_3"]
+
+
+async def test_active_batches_that_were_cancelled_come_before_all_others(
+    valkey: RedisServer,
+) -> None:
+    async with opened(valkey) as batches:
+        for number in (1, 2, 3, 4):
+            await batches.create(record(number))
+        for number in (4, 2, 3):
+            await batches.step(f"batch_{number}", Status.CANCELLING, from_=[Status.VALIDATING])
+        await batches.step("batch_3", Status.CANCELLED, from_=[Status.CANCELLING])
+
+        assert await batches.active() == ["batch_2", "batch_4", "batch_1"]
+        assert await batches.cancelled(limit=9) == ["batch_2", "batch_4"]
+        assert await batches.cancelled(limit=1) == ["batch_2"]
+        assert await batches.step("batch_3", Status.CANCELLING, from_=list(Status))
+        assert await batches.cancelled(limit=9) == ["batch_2", "batch_4"]
+
+
+async def test_an_owner_has_so_many_active_batches_and_no_more(valkey: RedisServer) -> None:
+    async with opened(valkey) as batches:
+        for number in (1, 2):
+            await batches.create(record(number), max_active=2)
+        await batches.create(record(3, owner="team:t"), max_active=2)
+
+        with pytest.raises(RateLimited, match="2 of your batches have not ended"):
+            await batches.create(record(4), max_active=2)
+        await batches.create(record(2), max_active=2)  # sent again, as its reply was lost
+        assert await batches.read("batch_4") is None
+        assert await batches.active() == ["batch_1", "batch_2", "batch_3"]
+
+        await batches.step("batch_1", Status.CANCELLED, from_=list(Status))
+        await batches.create(record(4), max_active=2)
 
 
 async def test_everybody_sees_the_own_batches_and_the_master_all(valkey: RedisServer) -> None:

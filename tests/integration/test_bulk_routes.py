@@ -16,13 +16,14 @@ from embedpool_api.callers import MASTER as MASTER_CALLER
 from embedpool_api.callers import key_holder
 from embedpool_api.passage import PASSAGE, ClientDisconnected, Passage
 from embedpool_shared.accounts import Limits
-from embedpool_shared.batches import COMPLETION_WINDOW_S, FileRecord, Purpose, Status
+from embedpool_shared.batches import COMPLETION_WINDOW_S, Purpose, Status
 from embedpool_shared.config.settings import FilesSettings
 from embedpool_shared.errors import StoreUnavailable
 from embedpool_shared.file_records import content_path
 from embedpool_shared.file_store import FileStore
 from integration.bulk_edge import LINE, LOCALHOST, MASTER, PURPOSE, BulkEdge, bulk_edge, order
 from integration.one_process import until
+from support.bulk_records import file_record_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -311,6 +312,25 @@ async def test_an_owner_is_told_what_is_used_and_allowed(
         await edge.upload(LINE * 2)
 
 
+async def test_an_owner_with_many_batches_that_have_not_ended_begins_no_other(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    bounds = FilesSettings(max_active_batches_per_owner=2)
+    async with bulk_edge(valkey, tmp_path, bounds=bounds) as edge:
+        alice, bob = await edge.books.make(), await edge.books.make()
+        file_id = await edge.upload(key=alice)
+        first, _ = [await edge.batch(file_id, key=alice) for _ in range(2)]
+
+        error = await edge.refused(429, "POST", BATCHES, json=order(file_id), key=alice)
+
+        assert (error["type"], error["code"]) == ("rate_limit_error", "batch_limit_exceeded")
+        assert "2 of your batches" in error["message"]
+        assert len(edge.hurried) == len(await edge.batches.active()) == 2
+        await edge.batch(await edge.upload(key=bob), key=bob)
+        await edge.end(first["id"])
+        await edge.batch(file_id, key=alice)
+
+
 async def test_a_deleted_file_leaves_no_content(valkey: RedisServer, tmp_path: Path) -> None:
     async with bulk_edge(valkey, tmp_path) as edge:
         file_id = await edge.upload()
@@ -393,15 +413,8 @@ async def test_what_is_possible_at_the_edges_is_accepted(
 async def test_a_result_is_no_input(valkey: RedisServer, tmp_path: Path) -> None:
     async with bulk_edge(valkey, tmp_path) as edge:
         now = await edge.files.now()
-        result = FileRecord(
-            id="file-result",
-            owner="caller:master",
-            path="files/file-result",
-            size_bytes=1,
-            created_at=now,
-            expires_at=now + 1_000,
-            filename="results.jsonl",
-            purpose=Purpose.BATCH_OUTPUT,
+        result = file_record_of(
+            "file-result", owner="caller:master", created_at=now, purpose=Purpose.BATCH_OUTPUT
         )
         await edge.files.add(result, max_files=None, max_bytes=None)
 

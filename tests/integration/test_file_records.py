@@ -12,13 +12,14 @@ from typing_extensions import override
 
 from embedpool_api.accounts.shared_line import SharedLine
 from embedpool_shared.batch_records import BatchRecords
-from embedpool_shared.batches import BatchRecord, FileRecord, Purpose, Status
+from embedpool_shared.batches import FileRecord, Purpose, Status
 from embedpool_shared.errors import BadRequest, StoreUnavailable
 from embedpool_shared.file_records import FileRecords, Stored, content_path
 from embedpool_shared.file_store import FileStore
 from embedpool_shared.file_sweep import sweep
 from embedpool_shared.names import Names
 from embedpool_shared.redis import Line, RedisAddress, connection_pool
+from support.bulk_records import batch_record_of, file_record_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,17 +41,8 @@ class Cabinet:
 
     def record(self, number: int = 1, *, age_s: float = 0.0, **more: Any) -> FileRecord:
         created_at = self.now - age_s + number / 1_000
-        fields: dict[str, Any] = {
-            "id": f"file-{number}",
-            "owner": ALICE,
-            "path": content_path(f"file-{number}"),
-            "size_bytes": 10,
-            "created_at": created_at,
-            "expires_at": created_at + 1_000,
-            "filename": "in.jsonl",
-            "purpose": Purpose.BATCH,
-        }
-        return FileRecord(**(fields | more))
+        fields = {"owner": ALICE, "created_at": created_at, "expires_at": created_at + 1_000}
+        return file_record_of(f"file-{number}", **(fields | more))
 
     async def add(
         self,
@@ -67,14 +59,7 @@ class Cabinet:
     async def read_by(self, batch_id: str, file_id: str = "file-1") -> None:
         """Make a batch that reads a file."""
         await self.batches.create(
-            BatchRecord(
-                id=batch_id,
-                owner=ALICE,
-                input_file_id=file_id,
-                input_path=content_path(file_id),
-                created_at=self.now,
-                expires_at=self.now + 1,
-            )
+            batch_record_of(batch_id, owner=ALICE, reads=file_id, created_at=self.now)
         )
 
     async def listed(self, **asked: Any) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from embedpool_shared.scripts import script
-from embedpool_worker.bulk.leading import Leading
+from embedpool_worker.bulk.leading import ASK_EVERY_S, LEASE_S, Leading
 from integration.one_process import Site, until
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 async def ask(site: Site, owner: str, *, lease_ms: int = 60_000) -> int:
     names = [site.names.bulk_lease, site.names.active_batches]
     line = site.line("lead")
-    return int(await line.run(script("lead"), names, [owner, lease_ms]))
+    epoch, _ = await line.run(script("lead"), names, [owner, lease_ms])
+    return int(epoch)
 
 
 async def activate(site: Site, batch_id: str = "b") -> None:
@@ -128,6 +129,38 @@ class Terms:
         await self.leading.leave()
 
 
+async def test_whoever_waits_leads_as_soon_as_a_dead_leaders_lease_lapses(
+    valkey: RedisServer,
+) -> None:
+    async with Site(valkey.url) as site:
+        await activate(site)
+        await ask(site, "dead", lease_ms=500)
+        began_at = asyncio.get_running_loop().time()
+        heir = Terms(site, "heir")
+
+        await until(lambda: bool(heir.begun), "it leads", patience_s=1.5)
+
+        assert asyncio.get_running_loop().time() - began_at > 0.3
+        await heir.stop()
+
+
+async def test_whoever_waits_for_a_living_leader_asks_no_more_often_than_with_no_work(
+    valkey: RedisServer,
+) -> None:
+    async with Site(valkey.url) as site:
+        await activate(site)
+        first = Terms(site, "first")
+        await until(lambda: bool(first.begun), "it leads")
+        Terms(site, "second")
+        before = (await site.commands_by_process())["second"]
+
+        await asyncio.sleep(2 * ASK_EVERY_S + 1.0)
+
+        assert (await site.commands_by_process())["second"] - before <= 3
+        assert len(first.begun) == 1
+        await first.stop()
+
+
 async def test_another_worker_takes_over_from_one_that_stops(valkey: RedisServer) -> None:
     async with Site(valkey.url) as site:
         await activate(site)
@@ -177,6 +210,6 @@ async def test_a_leader_that_cannot_renew_its_lease_ends_its_work(
         await until(lambda: bool(first.begun), "it leads")
 
         (valkey.pause if state == "paused" else valkey.kill)()
-        await until(lambda: bool(first.ended), "its work has ended")
+        await until(lambda: bool(first.ended), "its work has ended", patience_s=LEASE_S + 0.5)
         valkey.restore()
         await first.stop()

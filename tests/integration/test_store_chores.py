@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from typing_extensions import override
 
-from embedpool_shared import tokens
 from embedpool_shared.errors import StoreUnavailable
 from embedpool_shared.file_records import content_path
-from embedpool_shared.file_store import NEW, FileStore, StoredFile
+from embedpool_shared.file_store import NEW, StoredFile
 from embedpool_shared.store_probe import StoreProbe
-from embedpool_worker.bulk.means import Means
 from embedpool_worker.bulk.service import ABANDONED_S, BulkService
-from integration.batches import BOUNDS, CATALOG, BulkSide, Store, batches_on, line_of
+from integration.batches import Batches, BulkSide, batches_on, line_of, means_of
 from integration.one_process import Embedder, Site
+from support.stores import FolderStore
 
 if TYPE_CHECKING:
     from support.valkey import RedisServer
@@ -32,26 +31,16 @@ def nobody(*_: Any) -> Any:
     pytest.fail("only the chores are done")
 
 
-def service(site: Site, store: FileStore, *, is_same: bool = True) -> BulkService:
+def service(site: Site, store: FolderStore, *, is_same: bool = True) -> BulkService:
     """The bulk side of a worker as its chores know it."""
-    means = Means(
-        names=site.names,
-        line=site.line,
-        store=store,
-        threads=ThreadPoolExecutor(1),
-        catalog=CATALOG,
-        tokens=tokens,
-        lane=nobody,
-        bounds=BOUNDS,
-        default_model=None,
-        rows_ended=nobody,
-    )
+    batches = Batches(site, store)
+    means = means_of(batches, ThreadPoolExecutor(1), nobody, rows_ended=nobody)
     probe = StoreProbe(site.line("probe"), site.names, store)
     probe.is_same = is_same
     return BulkService(means, nobody, probe, worker_id="w1")
 
 
-async def littered(site: Site, folder: Path) -> FileStore:
+async def littered(site: Site, folder: Path) -> FolderStore:
     """A store with a content that is due, and with what two crashes left half-written."""
     batches = batches_on(site, folder)
     with batches.store.writer(content_path(DUE)) as file:
@@ -96,7 +85,7 @@ async def test_whoever_sees_another_store_strikes_nothing_off_the_list(
 async def test_a_store_that_is_away_is_tidied_the_next_time(
     valkey: RedisServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Away(FileStore):
+    class Away(FolderStore):
         @override
         def delete_abandoned(self, *, older_than_s: float) -> int:
             raise StoreUnavailable("away")
@@ -113,7 +102,7 @@ async def test_a_store_that_is_away_is_tidied_the_next_time(
 async def test_redis_knows_when_a_result_goes_before_its_first_byte_is_written(
     valkey: RedisServer, tmp_path: Path
 ) -> None:
-    class Watched(Store):
+    class Watched(FolderStore):
         promised: list[bool]
 
         @override

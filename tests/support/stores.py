@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from secrets import token_hex
 from typing import Any, Final
 
@@ -14,7 +15,8 @@ from fsspec.implementations.memory import (  # type: ignore[import-untyped]
 )
 from typing_extensions import override
 
-from embedpool_shared.file_store import FileStore
+from embedpool_shared.errors import StoreUnavailable
+from embedpool_shared.file_store import FileStore, StoredFile
 
 WORDS: Final = "canary of what the backend says"
 
@@ -53,6 +55,29 @@ class BrokenFile(MemoryFile):  # type: ignore[misc]
                 raise BrokenFiles.broken
             BrokenFiles.writes_left -= 1
         return int(super().write(piece))
+
+
+class FolderStore(FileStore):
+    """A store in a folder that is full, or away, while a test says so."""
+
+    is_full = is_away = False
+    refusals = 0
+
+    @override
+    def writer(self, path: str) -> StoredFile:
+        if self.is_full or self.is_away:
+            self._refuse()
+        return super().writer(path)
+
+    @override
+    def read(self, path: str, *, offset: int = 0) -> Iterator[bytes]:
+        if self.is_away:
+            self._refuse()
+        return super().read(path, offset=offset)
+
+    def _refuse(self) -> None:
+        self.refusals += 1
+        raise StoreUnavailable("The file store is full, or away")
 
 
 register_implementation("broken", BrokenFiles, clobber=True)

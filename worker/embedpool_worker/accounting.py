@@ -6,15 +6,13 @@ Over every call: used + waste = paid + saved.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 FENCED: Final = "fenced"
 """The reason of a record of tokens paid twice: nobody's ending, booked beside the real one."""
 
 
-@dataclass(frozen=True, slots=True)
-class ItemTokens:
+class ItemTokens(NamedTuple):
     """What one item of a call used, and its share of what the provider reported."""
 
     used: int

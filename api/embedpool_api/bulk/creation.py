@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from embedpool_api.bulk.parts import BulkParts
     from embedpool_api.callers import Caller
     from embedpool_api.routes.batch_body import BatchBody
-    from embedpool_shared.batch_records import BatchRecords
 
 TRIES: Final = 3
 PAUSE_S: Final = 0.2
@@ -36,8 +35,9 @@ async def new_batch(
 ) -> BatchRecord:
     """Make the batch that is asked for.
 
-    Raises `BadRequest`, `NotFound` for a file that this caller does not have, and what an
-    embeddings request would be refused with by the caller's limits.
+    Raises `BadRequest`, `NotFound` for a file that this caller does not have, `RateLimited` where
+    too many of its owner's batches have not ended, and what an embeddings request would be refused
+    with by the caller's limits.
     """
     accounts = attribution(headers, NOTHING_SAID, caller).accounts
     parts.require_shared()
@@ -59,7 +59,7 @@ async def new_batch(
         forwards_user=parts.forwards_user,
         drops_params=parts.drops_params,
     )
-    await _create(parts.batches, record)
+    await _create(parts, record)
     parts.hurry(record.id)
     return record
 
@@ -76,13 +76,14 @@ async def _input_of(parts: BulkParts, file_id: str, caller: Caller) -> FileRecor
     return file
 
 
-async def _create(batches: BatchRecords, record: BatchRecord) -> None:
+async def _create(parts: BulkParts, record: BatchRecord) -> None:
     """Create it even if a reply is lost: a client that tries again would have it twice."""
+    most = parts.bounds.max_active_batches_per_owner
     for pause_s in (PAUSE_S,) * (TRIES - 1):
         try:
-            await batches.create(record)
+            await parts.batches.create(record, max_active=most)
         except QueueUnavailable:
             await asyncio.sleep(pause_s)
         else:
             return
-    await batches.create(record)
+    await parts.batches.create(record, max_active=most)

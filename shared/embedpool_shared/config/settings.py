@@ -204,6 +204,8 @@ class FilesSettings(Section):
     """Uploaded files that a team, or a key without one, may have."""
     max_bytes_per_owner: Count = Field(20 * 1024 * 1024 * 1024, ge=1)
     """Bytes of all of these files."""
+    max_active_batches_per_owner: Count = Field(100, ge=1)
+    """Batches of a team, or of a key without one, that have not ended."""
 
 
 class LlmSettings(Section):

@@ -3,8 +3,9 @@
 -- Without allow-oom on purpose: new work waits until Redis has room again.
 --
 -- KEYS  batch, its owner's batches, everybody's batches, active batches, its input file
--- ARGV  id, record, status, created at, seconds for which lists live, what batches' names begin with
--- Returns 1 · 0 there is no such file: nothing was done
+-- ARGV  id, record, status, created at, seconds for which lists live, what batches' names begin with,
+--       most active batches of an owner ("" for any number)
+-- Returns 1 · 0 there is no such file · -1 the owner has as many active ones: nothing was done
 local batch, active, file = KEYS[1], KEYS[4], KEYS[5]
 local id, created_at, live_s, prefix = ARGV[1], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local STEP = 100
@@ -14,6 +15,10 @@ if redis.call('EXISTS', batch) == 1 then
 end
 if not redis.call('HGET', file, 'record') then
   return 0
+end
+local most = tonumber(ARGV[7])
+if most and redis.call('ZINTERCARD', 2, KEYS[2], active, 'LIMIT', most) >= most then
+  return -1
 end
 
 local function drop_gone(list)

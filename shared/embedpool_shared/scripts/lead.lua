@@ -4,7 +4,7 @@
 --
 -- KEYS  lease, active batches
 -- ARGV  owner, lease ms (0 gives it back)
--- Returns the epoch under which the owner has it · 0 it has it not
+-- Returns {epoch, 0} under which the owner has it · {0, ms for which another one has it, or 0}
 local lease, active = KEYS[1], KEYS[2]
 local owner, lease_ms = ARGV[1], tonumber(ARGV[2])
 local KEPT_S = 7 * 24 * 3600
@@ -14,13 +14,13 @@ local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local has = redis.call('HMGET', lease, 'owner', 'until', 'epoch')
 local is_mine, is_held = has[1] == owner, has[1] and tonumber(has[2]) > now_ms
 if is_held and not is_mine then
-  return 0
+  return {0, tonumber(has[2]) - now_ms}
 end
 if lease_ms == 0 or redis.call('ZCARD', active) == 0 then
   if is_mine then
     redis.call('HDEL', lease, 'owner', 'until')
   end
-  return 0
+  return {0, 0}
 end
 local epoch = tonumber(has[3] or 0)
 if not (is_mine and is_held) then
@@ -29,4 +29,4 @@ end
 redis.call('HSET', lease, 'owner', owner, 'until', string.format('%.0f', now_ms + lease_ms),
   'epoch', string.format('%.0f', epoch))
 redis.call('EXPIRE', lease, KEPT_S)
-return epoch
+return {epoch, 0}

@@ -29,6 +29,9 @@ if to == '' then
   return status
 end
 redis.call('HSET', batch, 'status', to)
+if to == 'cancelling' then
+  redis.call('ZADD', active, 'XX', 0, id) -- first in the list: somebody waits for its end
+end
 if at_field ~= '' then
   redis.call('HSET', batch, at_field, redis.call('TIME')[1])
 end

@@ -17,50 +17,27 @@ from embedpool_shared.batches import (
     AT_FIELD,
     Batch,
     BatchField,
-    BatchRecord,
-    FileRecord,
     LineProblem,
     Purpose,
     Status,
     encode_record,
 )
-
-
-def file_of(number: int = 1, **more: Any) -> FileRecord:
-    fields: dict[str, Any] = {
-        "id": f"file-{number}",
-        "owner": "key:a",
-        "path": f"files/file-{number}",
-        "size_bytes": 7,
-        "created_at": 1_800_000_000.9,
-        "expires_at": 1_802_592_000.9,
-        "filename": "in.jsonl",
-        "purpose": Purpose.BATCH,
-    }
-    return FileRecord(**(fields | more))
+from support.bulk_records import batch_record_of, file_record_of
 
 
 def batch_of(
     number: int = 1, *, status: Status = Status.VALIDATING, **fields: str | bytes
 ) -> Batch:
-    record = BatchRecord(
-        id=f"batch_{number}",
-        owner="key:a",
-        input_file_id="file-1",
-        input_path="files/file-1",
-        created_at=1_800_000_000.9,
-        expires_at=1_800_086_400.9,
-    )
     values = {"status": status.value, **fields}
     return Batch(
-        record,
+        batch_record_of(f"batch_{number}"),
         {BatchField(k): v.encode() if isinstance(v, str) else v for k, v in values.items()},
     )
 
 
 @pytest.mark.parametrize("purpose", Purpose)
 def test_a_file_is_one_of_openais(purpose: Purpose) -> None:
-    shown = shown_file(file_of(purpose=purpose)).model_dump(mode="json")
+    shown = shown_file(file_record_of(purpose=purpose)).model_dump(mode="json")
 
     assert OpenAIFile.model_validate(shown, strict=True).to_dict() == shown
     assert shown["created_at"] == 1_800_000_000
@@ -146,7 +123,7 @@ def test_whose_it_is_is_shown_only_if_wanted() -> None:
 def test_one_more_than_wanted_says_that_there_are_more(
     there: int, shown: int, has_more: bool
 ) -> None:
-    files = file_list([file_of(number) for number in range(there)], limit=2)
+    files = file_list([file_record_of(f"file-{number}") for number in range(there)], limit=2)
     batches = batch_list([batch_of(number) for number in range(there)], limit=2)
 
     assert len(files.data) == len(batches.data) == shown

@@ -1,5 +1,7 @@
 """Sees to every batch while this process leads: a few run, the others wait in order.
 
+Those that were cancelled do not wait: they send nothing, and somebody wants to see them end.
+
 Invariants:
 - A batch has one run at most, and one unit of attendance at most in the queue or here.
 - A crash of a run loses nothing: it begins again from what is booked, and gives up only where it
@@ -18,6 +20,8 @@ from typing import Any, Final
 log = logging.getLogger(__name__)
 
 MAX_RUNNING: Final = 8
+MAX_HURRIED: Final = 8
+"""Of those that run out of turn."""
 UNIT_S: Final = 30.0
 """How long one attendance waits for the end of its batch before another one takes its place."""
 
@@ -35,6 +39,7 @@ class Attendants:
         self._spawn = spawn
         self._attended: set[str] = set()
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._hurried: set[str] = set()  # of the running ones
         self._waiting: list[tuple[float, str]] = []  # by when they were created
         self._ended: dict[str, asyncio.Event] = {}
 
@@ -68,13 +73,32 @@ class Attendants:
             self._attended.discard(batch_id)
         return True
 
+    def hurry(self, batch_id: str) -> None:
+        """Let a batch run out of turn, unless it runs or too many do; asked again, it may."""
+        if batch_id in self._running or len(self._hurried) == MAX_HURRIED:
+            return
+        self._waiting = [waiting for waiting in self._waiting if waiting[1] != batch_id]
+        self._ended.setdefault(batch_id, asyncio.Event())
+        self._hurried.add(batch_id)
+        self._start(batch_id)
+
     def _start_some(self) -> None:
-        while self._waiting and len(self._running) < MAX_RUNNING:
+        while self._waiting and len(self._running) - len(self._hurried) < MAX_RUNNING:
             _, batch_id = self._waiting.pop(0)
-            task = self._running[batch_id] = self._spawn(self._run(batch_id))
-            task.add_done_callback(partial(self._end, batch_id))
+            self._start(batch_id)
+
+    def _start(self, batch_id: str) -> None:
+        run = self._run(batch_id)
+        try:
+            task = self._spawn(run)
+        except RuntimeError:  # the term is over: its tasks end, and no others begin
+            run.close()
+            return
+        self._running[batch_id] = task
+        task.add_done_callback(partial(self._end, batch_id))
 
     def _end(self, batch_id: str, _: asyncio.Task[None]) -> None:
         del self._running[batch_id]
+        self._hurried.discard(batch_id)
         self._ended.pop(batch_id).set()
         self._start_some()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from threading import Event
 from typing import Final
 
@@ -21,6 +22,8 @@ from embedpool_worker.bulk.patience import until_it_works
 from embedpool_worker.bulk.standing import Standing
 from embedpool_worker.bulk.validation import Validated, Validation
 
+LOOK_EVERY_S: Final = 1.0
+"""So often it is asked whether a batch is still wanted."""
 MISSING: Final = LineProblem(
     code="input_file_missing",
     message="The content of the input file is gone.",
@@ -39,7 +42,7 @@ class Beginner:
 
     async def begin(self, record: BatchRecord) -> Batch | None:
         """Validate a batch, and return it as it is then; None where there is no such batch."""
-        found = await until_it_works(lambda: self._result(record), of=record.id)
+        found = await self._looked_through(record)
         if isinstance(found, Validated):
             valid = found
             found = await until_it_works(lambda: self._allowed(record, valid), of=record.id)
@@ -47,12 +50,33 @@ class Beginner:
             await until_it_works(lambda: self._step(record.id, found), of=record.id)
         return await until_it_works(lambda: self._batches.read(record.id), of=record.id)
 
-    async def _result(self, record: BatchRecord) -> Validated | list[LineProblem] | None:
-        """Look through the input; None where the batch is cancelled meanwhile."""
-        batch = await self._batches.read(record.id)
-        if batch is None or batch.status is not Status.VALIDATING:
-            return None
-        means, is_left = self._means, Event()
+    async def _looked_through(self, record: BatchRecord) -> Validated | list[LineProblem] | None:
+        """Look through the input; None where the batch is cancelled meanwhile.
+
+        Whatever the store does: it may be away, and a cancelled batch has no more need of it.
+        """
+        is_left = Event()
+        looking = asyncio.create_task(
+            until_it_works(lambda: self._result(record, is_left), of=record.id)
+        )
+        try:
+            while not looking.done():
+                if not await until_it_works(lambda: self._is_wanted(record.id), of=record.id):
+                    return None
+                await asyncio.wait([looking], timeout=LOOK_EVERY_S)
+            return looking.result()
+        finally:
+            is_left.set()
+            looking.cancel()
+
+    async def _is_wanted(self, batch_id: str) -> bool:
+        batch = await self._batches.read(batch_id)
+        return batch is not None and batch.status is Status.VALIDATING
+
+    async def _result(
+        self, record: BatchRecord, is_left: Event
+    ) -> Validated | list[LineProblem] | None:
+        means = self._means
         validation = Validation(
             lambda: means.store.read(record.input_path),
             means.bounds,
@@ -64,8 +88,6 @@ class Beginner:
             return await means.in_thread(validation.result)
         except NotFound:
             return [MISSING]
-        finally:
-            is_left.set()
 
     async def _allowed(
         self, record: BatchRecord, found: Validated

@@ -28,14 +28,20 @@ log = logging.getLogger(__name__)
 
 KEPT_S: Final = 2 * COMPLETION_WINDOW_S
 """A batch that nobody goes on with has expired by then."""
+FORGOTTEN_AFTER_S: Final = 60
+"""Whoever was overtaken may still ask whether its last part was booked."""
 _PART: Final = b"part:"
 
 
-class Superseded(PoolError):
+class NotBooked(PoolError):
+    """Nothing of a part was booked, and nothing will be."""
+
+
+class Superseded(NotBooked):
     """Another process goes on with the batch."""
 
 
-class OutOfStep(PoolError):
+class OutOfStep(NotBooked):
     """Something else was booked than this run knows of; it has to begin from there."""
 
 
@@ -136,7 +142,7 @@ class Booking:
 
     async def forget(self) -> None:
         """The batch is over: whoever asks sees it in its record."""
-        await self._line.call("UNLINK", self._booked)
+        await self._line.call("EXPIRE", self._booked, FORGOTTEN_AFTER_S)
 
     @property
     def _booked(self) -> str:

@@ -117,7 +117,7 @@ class Feeder:
         entry.line.cut, entry.line.error = self._cut, None if self._cut else self.refusal
 
     def abandon(self, entries: Iterable[Entry]) -> None:
-        """End the run: `entries` had ended, were not booked, and will be redone."""
+        """End the run: `entries` were not booked, and will be redone; what they cost is waste."""
         self._is_over = True
         self._withdraw()
         for entry in entries:

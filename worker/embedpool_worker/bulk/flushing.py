@@ -3,10 +3,12 @@
 Invariants:
 - A part is booked only after its files outlive any crash; booking it is the checkpoint.
 - A store or a Redis that is away delays a part, whatever it takes; nothing of it is lost.
+- Whoever is cut off while a part is booked still hears whether it was.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,12 +17,14 @@ from typing import Final
 from embedpool_shared.batches import BatchRecord
 from embedpool_shared.file_store import FileStore
 from embedpool_worker.bulk.batch_lines import BatchLine, Entry, written
-from embedpool_worker.bulk.booking import Booked, Booking, Checkpoint, Superseded
+from embedpool_worker.bulk.booking import Booked, Booking, Checkpoint, NotBooked
 from embedpool_worker.bulk.means import Means
 from embedpool_worker.bulk.part_files import Part, write_part
 from embedpool_worker.bulk.patience import until_it_works
 from embedpool_worker.bulk.sums import summed
 
+ANSWER_S: Final = 2.0
+"""How long whoever is cut off waits to hear what became of a part."""
 TURN_S: Final = 0.0005
 """After so long a thread lets others have the interpreter, who else get it every 5 ms only."""
 
@@ -47,16 +51,30 @@ class Flusher:
         self._on_booked = on_booked
 
     async def flush(self, entries: Sequence[Entry]) -> None:
-        """Make the next lines safe; raises `Superseded` where somebody else has the batch."""
+        """Make the next lines safe; raises `NotBooked` where they are somebody else's affair."""
         self.unbooked = entries
-        booked = await until_it_works(lambda: self._made_safe(entries), of=self._record.id)
-        self.unbooked = ()
+        part = await until_it_works(lambda: self._made_safe(entries), of=self._record.id)
+        booking = asyncio.create_task(self._booking.book(part))
         try:
-            await self._booking.book(booked)
-        except Superseded:
-            self.unbooked = entries
+            await asyncio.shield(booking)
+        except asyncio.CancelledError:
+            # Booked or waste? It was on its way to Redis, and only the answer tells.
+            await asyncio.wait([booking], timeout=ANSWER_S)
             raise
-        self.so_far = booked.after(self.so_far)
+        finally:
+            self._conclude(part, booking)
+
+    def _conclude(self, part: Booked, booking: asyncio.Task[None]) -> None:
+        """Take note of what became of a part; where nobody knows, it is not counted twice."""
+        if not booking.done() or booking.cancelled():
+            booking.cancel()
+            self.unbooked = ()
+            return
+        if error := booking.exception():
+            self.unbooked = self.unbooked if isinstance(error, NotBooked) else ()
+            return
+        entries, self.unbooked = self.unbooked, ()
+        self.so_far = part.after(self.so_far)
         self._on_booked()
         for outcome, rows in Counter(entry.line.outcome for entry in entries).items():
             self._means.rows_ended(outcome, rows)

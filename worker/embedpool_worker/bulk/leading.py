@@ -21,10 +21,13 @@ from embedpool_shared.scripts import script
 
 log = logging.getLogger(__name__)
 
-LEASE_S: Final = 6.0
+LEASE_S: Final = 4.0
+RENEW_EVERY_S: Final = 1.0
 ASK_EVERY_S: Final = 2.0
+"""While nobody leads, or another one does; but when its lease lapses, at once."""
+LAPSE_GRAIN_S: Final = 0.01
 PATIENCE_S: Final = 1.5
-"""For one answer: three questions fit into a lease."""
+"""For one answer: several questions fit into a lease."""
 
 Lead = Callable[[int], Coroutine[Any, Any, None]]
 """Runs the batches under an epoch until it is cancelled."""
@@ -57,8 +60,8 @@ class Leading:
         """Ask for ever."""
         try:
             while True:
-                await self._ask()
-                await asyncio.sleep(ASK_EVERY_S)
+                pause_s = await self._ask()
+                await asyncio.sleep(pause_s)
         finally:
             await self._lose()
 
@@ -67,31 +70,45 @@ class Leading:
         with suppress(QueueUnavailable):
             await self._say(lease_s=0.0)
 
-    async def _ask(self) -> None:
-        asked_at = asyncio.get_running_loop().time()
+    async def _ask(self) -> float:
+        """Take, keep or lose the lease; returns after how many seconds to ask again."""
+        asked_at = _now()
+        if self._epoch and asked_at >= self._until_at:
+            await self._lose()
+        left_s = self._until_at - asked_at if self._epoch else PATIENCE_S
         try:
-            epoch = await self._say(lease_s=LEASE_S if self._may_lead() else 0.0)
+            epoch, held_s = await self._say(
+                lease_s=LEASE_S if self._may_lead() else 0.0, patience_s=min(PATIENCE_S, left_s)
+            )
         except QueueUnavailable:
-            if asyncio.get_running_loop().time() + ASK_EVERY_S < self._until_at:
-                return
-            epoch = 0
-        else:
-            self._until_at = asked_at + LEASE_S
+            if _now() + RENEW_EVERY_S < self._until_at:
+                return RENEW_EVERY_S
+            await self._lose()
+            return ASK_EVERY_S
+        self._until_at = asked_at + LEASE_S
         if epoch != self._epoch:
             await self._lose()
-        if epoch and (self._work is None or self._work.done()):
+        if epoch:
+            self._go_on(epoch)
+            return RENEW_EVERY_S
+        return min(ASK_EVERY_S, held_s + LAPSE_GRAIN_S) if held_s else ASK_EVERY_S
+
+    def _go_on(self, epoch: int) -> None:
+        """Lead under this epoch, unless we do."""
+        if self._work is None or self._work.done():
             self._epoch = epoch
             log.info("bulk_leading epoch=%d", epoch)
             self._work = asyncio.create_task(self._lead(epoch))
             self._work.add_done_callback(_tell)
 
-    async def _say(self, *, lease_s: float) -> int:
+    async def _say(self, *, lease_s: float, patience_s: float = PATIENCE_S) -> tuple[int, float]:
+        """Ask for the lease: the epoch under which it is ours, or for how long another's."""
         names = [self._names.bulk_lease, self._names.active_batches]
-        return int(
-            await self._line.run(
-                script("lead"), names, [self._owner, int(lease_s * 1_000)], patience_s=PATIENCE_S
-            )
+        arguments = [self._owner, int(lease_s * 1_000)]
+        epoch, held_ms = await self._line.run(
+            script("lead"), names, arguments, patience_s=patience_s
         )
+        return int(epoch), held_ms / 1_000
 
     async def _lose(self) -> None:
         work, self._work, self._epoch = self._work, None, 0
@@ -104,3 +121,7 @@ def _tell(work: asyncio.Task[None]) -> None:
     """A leader that fails is a bug, but the process has other work: it is asked again."""
     if not work.cancelled() and (error := work.exception()) is not None:
         log.error("bulk_leader_failed", exc_info=error)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

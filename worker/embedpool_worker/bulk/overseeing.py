@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
 
 from embedpool_shared.batch_records import BatchRecords
 from embedpool_shared.batches import ENDED, BatchRecord, Status
 from embedpool_shared.errors import EmbedPoolError, QueueUnavailable
-from embedpool_worker.bulk.beginning import names_of
+from embedpool_worker.bulk.beginning import LOOK_EVERY_S, names_of
 from embedpool_worker.bulk.booking import Superseded
 from embedpool_worker.bulk.finishing import progress
 from embedpool_worker.bulk.flushing import Flusher
@@ -16,8 +15,6 @@ from embedpool_worker.bulk.means import Means
 from embedpool_worker.bulk.results import CANCELLED
 from embedpool_worker.bulk.standing import Standing
 from embedpool_worker.bulk.stream import Stream
-
-LOOK_EVERY_S: Final = 1.0
 
 
 class Overseer:

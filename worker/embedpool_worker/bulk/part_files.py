@@ -6,10 +6,10 @@ so that none can be missing or short when the whole is put together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from embedpool_shared.errors import NotFound, StoreUnavailable
+from embedpool_shared.errors import NotFound, PoolError
 from embedpool_shared.file_store import FileStore
 
 OUT: Final = "out"
@@ -33,6 +33,22 @@ class Part(NamedTuple):
     def name(self) -> str:
         """How its files are named, but for their ends."""
         return f"{self.epoch}-{self.from_line}"
+
+
+class PartFile(NamedTuple):
+    """One of a part's two files."""
+
+    part: Part
+    end: str
+
+    @property
+    def size_bytes(self) -> int:
+        """How long it was when it was booked; 0: there is none."""
+        return self.part.out_bytes if self.end == OUT else self.part.err_bytes
+
+
+class PartsLost(PoolError):
+    """The file store is there, and not all that was put into it."""
 
 
 class Assembled(NamedTuple):
@@ -77,17 +93,30 @@ def write_part(
 
 
 def assemble(
-    store: FileStore, batch_id: str, parts: Iterable[Part], *, out_path: str, err_path: str
+    store: FileStore,
+    batch_id: str,
+    parts: Iterable[Part],
+    *,
+    out_path: str,
+    err_path: str,
+    without: Collection[PartFile] = (),
 ) -> Assembled:
     """Put the parts together in their order; a file that nothing would be in is not written.
 
-    Done once more, after an end on the way, it comes to the same.
+    Done once more, after an end on the way, it comes to the same. Raises `PartsLost` where some
+    are not as they were booked, other than those to be left out.
     """
     listed = sorted(parts, key=lambda part: part.from_line)
+    left = [one for one in _files(listed) if one not in without]
     return Assembled(
-        _assembled(store, batch_id, [p for p in listed if p.out_bytes], OUT, out_path),
-        _assembled(store, batch_id, [p for p in listed if p.err_bytes], ERR, err_path),
+        _assembled(store, batch_id, [one for one in left if one.end == OUT], out_path),
+        _assembled(store, batch_id, [one for one in left if one.end == ERR], err_path),
     )
+
+
+def lost_files(store: FileStore, batch_id: str, parts: Iterable[Part]) -> list[PartFile]:
+    """Read every file of these parts, and say which are not there as they were booked."""
+    return [one for one in _files(parts) if not _is_whole(store, batch_id, one)]
 
 
 def delete_parts(store: FileStore, batch_id: str) -> None:
@@ -95,33 +124,44 @@ def delete_parts(store: FileStore, batch_id: str) -> None:
     store.delete_folder(folder_of(batch_id))
 
 
-def _assembled(store: FileStore, batch_id: str, parts: Sequence[Part], end: str, path: str) -> int:
-    if not parts:
+def _files(parts: Iterable[Part]) -> list[PartFile]:
+    both = (PartFile(part, end) for part in parts for end in (OUT, ERR))
+    return [one for one in both if one.size_bytes]
+
+
+def _assembled(store: FileStore, batch_id: str, files: Sequence[PartFile], path: str) -> int:
+    if not files:
         return 0
-    with store.writer(path) as file:
-        for part in parts:
-            before = file.size_bytes
-            for chunk in _read(store, batch_id, part, end):
-                file.write(chunk)
-            booked = part.out_bytes if end == OUT else part.err_bytes
-            if file.size_bytes - before != booked:
-                raise _broken(part)
-    return file.size_bytes
+    with store.writer(path) as whole:
+        for one in files:
+            before = whole.size_bytes
+            for chunk in _read(store, batch_id, one):
+                whole.write(chunk)
+            if whole.size_bytes - before != one.size_bytes:
+                raise _lost(one)
+    return whole.size_bytes
 
 
-def _read(store: FileStore, batch_id: str, part: Part, end: str) -> Iterable[bytes]:
+def _is_whole(store: FileStore, batch_id: str, one: PartFile) -> bool:
     try:
-        return store.read(_path(batch_id, part, end))
+        return sum(map(len, _read(store, batch_id, one))) == one.size_bytes
+    except PartsLost:
+        return False
+
+
+def _read(store: FileStore, batch_id: str, one: PartFile) -> Iterable[bytes]:
+    try:
+        return store.read(_path(batch_id, one.part, one.end))
     except NotFound:
-        raise _broken(part) from None
+        raise _lost(one) from None
 
 
 def _path(batch_id: str, part: Part, end: str) -> str:
     return f"{folder_of(batch_id)}/{part.name}.{end}"
 
 
-def _broken(part: Part) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"The file store does not hold all results from line {part.from_line} on: "
-        "was something deleted from it, or is it another store now?"
+def _lost(one: PartFile) -> PartsLost:
+    return PartsLost(
+        f"The file store does not hold all results from line {one.part.from_line} on: "
+        "was something deleted from it?"
     )

@@ -6,6 +6,7 @@
       failed       cancelling ──────────────────▶ cancelled
 
 The api makes a batch (validating) and cancels it (cancelling); every other arrow is drawn here.
+One whose input or results are gone from the file store comes from anywhere to failed.
 
 Invariants:
 - Whatever was killed at whatever point is gone on with: every step can be taken again.
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
 
 from embedpool_shared.batch_records import BatchRecords
 from embedpool_shared.batches import (
@@ -33,7 +33,7 @@ from embedpool_shared.file_records import FileRecords
 from embedpool_shared.scripts import script
 from embedpool_worker.bulk.beginning import MISSING, Beginner
 from embedpool_worker.bulk.booking import Booking, Checkpoint, Superseded
-from embedpool_worker.bulk.finishing import Finisher
+from embedpool_worker.bulk.finishing import GOING_ON, Finisher
 from embedpool_worker.bulk.flushing import Flusher
 from embedpool_worker.bulk.means import Means
 from embedpool_worker.bulk.overseeing import Overseer
@@ -43,8 +43,6 @@ from embedpool_worker.bulk.standing import Standing
 from embedpool_worker.bulk.stream import Stream
 
 log = logging.getLogger(__name__)
-
-GOING_ON: Final = frozenset(Status) - ENDED
 
 
 class BatchRun:
@@ -80,7 +78,6 @@ class BatchRun:
 
     async def fail(self, problem: LineProblem) -> None:
         """End the batch for that reason, with what there is of results."""
-        fields = {BatchField.ERRORS: encode_record([problem])}
         try:
             batch = await self._read()
             lane = batch.text(BatchField.LANE) if batch is not None else None
@@ -88,11 +85,12 @@ class BatchRun:
                 booking = self._booking(lane)
                 so_far = await booking.claim()
                 finisher = self._finisher(batch.record, booking)
-                await finisher.finish(so_far, Status.FAILED, from_=GOING_ON, fields=fields)
+                await finisher.finish(so_far, Status.FAILED, problems=[problem])
         except Superseded:
             return
         except Exception:
             log.exception("batch_results_lost batch=%s", self._batch_id)
+        fields = {BatchField.ERRORS: encode_record([problem])}
         await self._step(Status.FAILED, from_=GOING_ON, fields=fields)
         await self._hang_up()
 
@@ -116,15 +114,14 @@ class BatchRun:
                 so_far = await self._stream(batch, lane, booking, so_far)
         except NotFound:
             so_far = self._flusher.so_far if self._flusher else so_far
-            fields = {BatchField.ERRORS: encode_record([MISSING])}
-            await finisher.finish(so_far, Status.FAILED, from_=GOING_ON, fields=fields)
+            await finisher.finish(so_far, Status.FAILED, problems=[MISSING])
             return
         if so_far.cut == EXPIRED:
-            await finisher.finish(so_far, Status.EXPIRED, from_=GOING_ON)
+            await finisher.finish(so_far, Status.EXPIRED)
             return
         status = await self._step(Status.FINALIZING, from_={Status.IN_PROGRESS})
         to = Status.CANCELLED if status is Status.CANCELLING else Status.COMPLETED
-        await finisher.finish(so_far, to, from_=GOING_ON)
+        await finisher.finish(so_far, to)
 
     async def _stream(
         self, batch: Batch, lane: str, booking: Booking, so_far: Checkpoint

@@ -67,7 +67,7 @@ class Stream:
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
         finally:
-            self._feeder.abandon([*self._flusher.unbooked, *self._window.ended])
+            self._feeder.abandon([*self._flusher.unbooked, *self._window.left])
 
     def refuse(self, refusal: EmbedPoolError | None) -> None:
         """Send nothing more while there is a refusal; the lines end with it."""

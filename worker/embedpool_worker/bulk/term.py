@@ -24,6 +24,9 @@ from embedpool_worker.bulk.persevering import see_through
 from embedpool_worker.bulk.run import BatchRun
 
 MUSTER_EVERY_S: Final = 30.0
+REGRETS_EVERY_S: Final = 1.0
+"""So often the cancelled ones are looked for that wait for their turn."""
+REGRETS_AT_ONCE: Final = 100
 
 
 class Jobs(Protocol):
@@ -61,6 +64,7 @@ class Term:
                 self._means = replace(self._means, running=lambda: attendants.running)
                 tasks.create_task(self._jobs.serve(self._attend))
                 tasks.create_task(self._muster())
+                tasks.create_task(self._hurry_cancelled(attendants))
         finally:
             await self._line.close()
             await self._jobs.close()
@@ -88,6 +92,15 @@ class Term:
                     if self._attendants is None or not self._attendants.knows(batch_id):
                         await self._enqueue(batch_id)
             await asyncio.sleep(MUSTER_EVERY_S)
+
+    async def _hurry_cancelled(self, attendants: Attendants) -> None:
+        while True:
+            with suppress(QueueUnavailable):
+                async with self._turn:
+                    cancelled = await self._batches.cancelled(limit=REGRETS_AT_ONCE)
+                for batch_id in cancelled:
+                    attendants.hurry(batch_id)
+            await asyncio.sleep(REGRETS_EVERY_S)
 
     async def _enqueue(self, batch_id: str) -> None:
         job_id = f"{batch_id}:{self._epoch}:{next(self._numbers)}"

@@ -104,9 +104,9 @@ class Window(Generic[L]):
         return min((at for at, _ in self._resting), default=None)
 
     @property
-    def ended(self) -> list[Entered[L]]:
-        """The lines that have ended and were not taken out yet."""
-        return [entry for entry in self._lines if entry.has_ended]
+    def left(self) -> list[Entered[L]]:
+        """The lines that were not taken out yet, ended or not."""
+        return list(self._lines)
 
     @property
     def is_ready_whole(self) -> bool:

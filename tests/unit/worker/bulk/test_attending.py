@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from embedpool_worker.bulk.attending import MAX_RUNNING, UNIT_S, Attendants
+from embedpool_worker.bulk.attending import MAX_HURRIED, MAX_RUNNING, UNIT_S, Attendants
 from support.virtual_time import in_virtual_time
 
 
@@ -102,6 +102,71 @@ def test_no_more_run_at_once_than_may_and_the_oldest_waiting_is_next() -> None:
             runs.end("b0")
             await asyncio.sleep(1)
             assert runs.begun == [*names, "old", "young"]
+
+    in_virtual_time(run())
+
+
+def test_once_the_term_is_over_none_that_waits_begins() -> None:
+    async def run() -> list[str]:
+        runs, complaints = Runs(), list[str]()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
+
+        async def term() -> None:
+            async with asyncio.TaskGroup() as tasks:
+                ours = Attendants(runs.run, tasks.create_task)
+                for n in range(MAX_RUNNING + 1):
+                    tasks.create_task(ours.attend(f"b{n}", created_at=1.0))
+
+        task = asyncio.create_task(term())
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.wait([task])
+        assert len(runs.begun) == len(runs.cancelled) == MAX_RUNNING
+        return complaints
+
+    assert in_virtual_time(run()) == []
+
+
+def test_a_hurried_batch_runs_out_of_turn_and_takes_nobodys_place() -> None:
+    async def run() -> None:
+        async with attendants() as (ours, runs, tasks):
+            names = [f"b{n}" for n in range(MAX_RUNNING)]
+            for name in [*names, "next", "cancelled"]:
+                tasks.create_task(ours.attend(name, created_at=1.0))
+            await asyncio.sleep(1)
+            for name in ("b0", "cancelled", "cancelled", "unknown"):
+                ours.hurry(name)
+            await asyncio.sleep(1)
+            assert runs.begun == [*names, "cancelled", "unknown"]
+
+            runs.end("cancelled")
+            await asyncio.sleep(1)
+            assert runs.begun == [*names, "cancelled", "unknown"]
+
+            runs.end("b1")
+            await asyncio.sleep(1)
+            assert runs.begun == [*names, "cancelled", "unknown", "next"]
+            assert ours.running == MAX_RUNNING + 1
+
+    in_virtual_time(run())
+
+
+def test_no_more_are_hurried_at_once_than_may() -> None:
+    async def run() -> None:
+        async with attendants() as (ours, runs, _):
+            for n in range(MAX_HURRIED + 1):
+                ours.hurry(f"c{n}")
+            await asyncio.sleep(1)
+            assert ours.running == MAX_HURRIED
+
+            runs.end("c0")
+            await asyncio.sleep(1)
+            ours.hurry(f"c{MAX_HURRIED}")
+            await asyncio.sleep(1)
+
+            assert ours.running == MAX_HURRIED
+            assert runs.begun[-1] == f"c{MAX_HURRIED}"
 
     in_virtual_time(run())
 

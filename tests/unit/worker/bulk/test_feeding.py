@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import pytest
 
-from embedpool_shared.batches import BatchRecord
 from embedpool_shared.embedding.fitting import Fitted
 from embedpool_shared.errors import (
     EmbedPoolError,
@@ -26,13 +25,11 @@ from embedpool_worker.bulk.line_reader import LineJob
 from embedpool_worker.bulk.window import Window
 from embedpool_worker.endings import answered, failed
 from embedpool_worker.held import HeldJob, HeldPack
+from support.bulk_records import batch_record_of
 from support.virtual_time import in_virtual_time
 
 T = TypeVar("T")
-BATCH = BatchRecord(
-    id="batch_1", owner="team:t", input_file_id="f", input_path="files/f", created_at=0.0,
-    expires_at=1.0, account="key:k", payers=("team:t",),
-)  # fmt: skip
+BATCH = batch_record_of(account="key:k", payers=("team:t",))
 VECTOR = b"\0\0\0\0" * 2
 TRACE = CallTrace("m", "openai", "d", items=1, requests=1, tries=1, provider_ms=1.0)
 
@@ -294,7 +291,7 @@ def test_lines_at_rest_end_with_the_refusal() -> None:
 def test_after_the_run_is_over_everything_paid_is_waste_and_no_line_changes() -> None:
     def check(bench: Bench) -> None:
         bench.lane.answer(1, paid=3)
-        bench.feeder.abandon(bench.window.ended)
+        bench.feeder.abandon(bench.window.left)
         bench.lane.answer(2, paid=4)
 
         assert [(one.reason, one.waste, one.used) for one in bench.lane.wasted] == [
@@ -303,5 +300,23 @@ def test_after_the_run_is_over_everything_paid_is_waste_and_no_line_changes() ->
         ]
         assert not bench.entries[1].has_ended
         assert bench.lane.withdrawn == 1
+
+    on_bench(check)
+
+
+@pytest.mark.parametrize("is_fed_again", [True, False], ids=["under way", "at rest"])
+def test_what_a_vain_try_cost_is_waste_where_the_run_is_over_before_the_next_one_ends(
+    is_fed_again: bool,
+) -> None:
+    def check(bench: Bench) -> None:
+        bench.lane.fail(1, ProviderFailed("broken"), paid=5)
+        if is_fed_again:
+            bench.feeder.feed(bench.window.rested(now=float("inf")))
+        bench.feeder.abandon(bench.window.left)
+        if is_fed_again:
+            bench.lane.answer(1, paid=4)
+
+        assert [one.waste for one in bench.lane.wasted] == [5, 4][: 1 + is_fed_again]
+        assert not any(one.used for one in bench.lane.wasted)
 
     on_bench(check)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from embedpool_shared import tokens
-from embedpool_shared.batches import BatchRecord
 from embedpool_shared.errors import BadRequest, EmbedPoolError, ModelNotFound, StoreUnavailable
 from embedpool_shared.jobs import CacheUse, MergeKey
 from embedpool_worker.bulk.line_reader import (
@@ -24,6 +23,7 @@ from embedpool_worker.bulk.line_reader import (
     read_ahead,
 )
 from embedpool_worker.bulk.lines import RawLine
+from support.bulk_records import batch_record_of
 from support.cards import CATALOG
 from support.stores import memory_store
 from unit.worker.bulk.input_lines import MODEL, body_line, file_of, written
@@ -32,15 +32,7 @@ LONG = "word " * 20_000
 
 
 def reader(*, default_model: str | None = None, **fields: Any) -> LineReader:
-    record = BatchRecord(
-        id="batch_1",
-        owner="key:k",
-        input_file_id="file-1",
-        input_path="files/file-1",
-        created_at=0.0,
-        expires_at=1.0,
-        **fields,
-    )
+    record = batch_record_of(**fields)
     return LineReader(
         record, CATALOG, tokens, max_line_bytes=1_000_000, default_model=default_model
     )

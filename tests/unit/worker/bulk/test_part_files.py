@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,15 +15,18 @@ from embedpool_shared.file_store import FileStore
 from embedpool_worker.bulk.part_files import (
     Assembled,
     Part,
+    PartFile,
+    PartsLost,
     assemble,
     delete_parts,
+    lost_files,
     part_from,
     write_part,
 )
 from support.stores import break_stores, breaking_store, memory_store, mend_stores
 
 BATCH = "batch_abc"
-FINAL = {"out_path": "files/out", "err_path": "files/err"}
+FINAL: Mapping[str, Any] = {"out_path": "files/out", "err_path": "files/err"}
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -110,21 +114,32 @@ def test_whatever_is_done_again_comes_to_the_same(store: FileStore) -> None:
     assert content(store, "files/out") == "ab"
 
 
-@pytest.mark.parametrize("damage", ["missing", "short"])
-def test_a_part_that_is_not_all_there_is_never_taken_for_one_that_is(
+@pytest.mark.parametrize("damage", ["missing", "short", "long"])
+def test_a_part_that_is_not_as_it_was_booked_is_never_taken_for_one_that_is(
     store: FileStore, damage: str
 ) -> None:
-    parts = [put(store, 1, out="ab"), put(store, 3, out="cd")]
+    parts = [put(store, 1, out="ab"), put(store, 3, out="cd", err="x")]
+    assert lost_files(store, BATCH, parts) == []
     if damage == "missing":
         store.delete(f"batches/{BATCH}/1-3.out")
     else:
-        put(store, 3, out="c")
+        put(store, 3, out="c" if damage == "short" else "cde")
 
-    with pytest.raises(StoreUnavailable, match="line 3"):
+    with pytest.raises(PartsLost, match="line 3"):
         assemble(store, BATCH, parts, **FINAL)
 
     with pytest.raises(NotFound):
         store.size_bytes("files/out")
+    assert lost_files(store, BATCH, parts) == [PartFile(parts[1], "out")]
+
+
+def test_what_is_lost_can_be_left_out(store: FileStore) -> None:
+    parts = [put(store, 1, out="ab"), put(store, 3, out="cd", err="x")]
+    store.delete(f"batches/{BATCH}/1-3.out")
+
+    assemble(store, BATCH, parts, **FINAL, without=lost_files(store, BATCH, parts))
+
+    assert (content(store, "files/out"), content(store, "files/err")) == ("ab", "x")
 
 
 def test_the_parts_of_one_batch_go_and_those_of_others_stay(store: FileStore) -> None:

@@ -5,21 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpool_shared.batches import BatchRecord
 from embedpool_shared.jobs import Bill, LedgerRecord
 from embedpool_worker.accounting import saved_and_wasted
 from embedpool_worker.bulk.sums import bill_of, of_an_earlier_try, summed
+from support.bulk_records import batch_record_of
 
-BATCH = BatchRecord(
-    id="batch_1",
-    owner="team:t",
-    input_file_id="file-1",
-    input_path="files/file-1",
-    created_at=0.0,
-    expires_at=1.0,
-    account="key:k",
-    payers=("team:t", "tag:x"),
-)
+BATCH = batch_record_of(account="key:k", payers=("team:t", "tag:x"))
 
 
 def record(

@@ -142,15 +142,15 @@ def test_lines_rest_until_their_time_and_come_back_in_order() -> None:
     assert numbers(window.rested(now=inf)) == [3]
 
 
-def test_only_lines_that_ended_and_were_not_taken_are_listed_as_ended() -> None:
+def test_lines_that_were_not_taken_are_left_ended_or_not() -> None:
     entries = [entry(1, ended=True), entry(2), entry(3)]
     window = window_of(*entries)
     window.end(entries[2], now=0.0)
-    assert numbers(window.ended) == [1, 3]
+    assert numbers(window.left) == [1, 2, 3]
 
     window.take(max_inputs=100, now=0.0)
 
-    assert numbers(window.ended) == [3]
+    assert numbers(window.left) == [2, 3]
 
 
 @pytest.mark.parametrize(
