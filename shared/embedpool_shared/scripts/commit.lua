@@ -102,18 +102,13 @@ end
 
 local now = redis.call('TIME')
 if items > 0 then
-  -- Not `-tokens`: Redis 7.0 writes a Lua minus zero as "-0", and refuses it as an integer.
-  redis.call('HINCRBY', depth, 'items', 0 - items)
-  redis.call('HINCRBY', depth, 'bytes', 0 - bytes)
-  if tokens > 0 then
-    redis.call('HINCRBY', depth, 'tokens', 0 - tokens)
+  local has = redis.call('HMGET', depth, 'items', 'bytes', 'tokens', 'second', 'served', 'served_before')
+  local served, served_before = items, has[5] or 0
+  if has[4] == now[1] then
+    served, served_before = served + has[5], has[6] or 0
   end
-  local served = redis.call('HMGET', depth, 'second', 'served')
-  if served[1] == now[1] then
-    redis.call('HINCRBY', depth, 'served', items)
-  else
-    redis.call('HSET', depth, 'second', now[1], 'served', items, 'served_before', served[2] or 0)
-  end
+  redis.call('HSET', depth, 'items', (has[1] or 0) - items, 'bytes', (has[2] or 0) - bytes,
+    'tokens', (has[3] or 0) - tokens, 'second', now[1], 'served', served, 'served_before', served_before)
 end
 table.insert(results, 1, tonumber(now[1] .. string.format('%06d', now[2])))
 return results

@@ -20,7 +20,7 @@ if redis.call('EXISTS', pk) == 1 then
   return {0, 0, 0, 0}
 end
 
-local waiting = redis.call('HMGET', depth, 'items', 'bytes', 'served_before')
+local waiting = redis.call('HMGET', depth, 'items', 'bytes', 'served_before', 'tokens')
 local waiting_items, waiting_bytes = tonumber(waiting[1] or 0), tonumber(waiting[2] or 0)
 if waiting_items > 0 and (waiting_items + items > tonumber(ARGV[10])
     or waiting_bytes + bytes > tonumber(ARGV[11])) then
@@ -36,7 +36,6 @@ local now = redis.call('TIME')
 local entry = redis.call('XADD', stream, '*', 'id', pack_id, 'p', blob, 'c', ARGV[4], 'n', ARGV[12],
   't', now[1] .. string.format('%06d', now[2]), 'd', '0')
 redis.call('SET', pk, entry, 'PX', ARGV[8])
-redis.call('HINCRBY', depth, 'items', items)
-redis.call('HINCRBY', depth, 'bytes', bytes)
-redis.call('HINCRBY', depth, 'tokens', tokens)
+redis.call('HSET', depth, 'items', waiting_items + items, 'bytes', waiting_bytes + bytes,
+  'tokens', (waiting[4] or 0) + tokens)
 return {1, created, waiting_items + items, tonumber(waiting[3] or 0)}
