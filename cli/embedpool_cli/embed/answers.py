@@ -15,6 +15,11 @@ from embedpool_shared.vectors import FLOAT_BYTES, bytes_of_base64, bytes_of_floa
 MAX_REASON_CHARS: Final = 500
 REFUSED_INPUT: Final = frozenset({400, 413, 422})
 NOT_NOW: Final = frozenset({408, 409, 425, 429, 503})
+KEY: Final = b'"embedding":'
+QUOTE: Final = b'"'
+PADDING: Final = ord("=")
+ESCAPE: Final = b"\\"
+BEGINNING: Final = KEY + QUOTE
 SUSPECT: Final = re.compile(r"\binput\[(\d{1,5})\]")
 
 
@@ -50,14 +55,14 @@ class Refusal:
     suspect: int | None = None  # the one input it names
 
 
-def answered(body: bytes, expected: int) -> Answered | Refusal:
+def answered(body: bytes | bytearray, expected: int) -> Answered | Refusal:
     """Read a 200; anything but `expected` finite vectors of one length is a refusal."""
     try:
-        answer = orjson.loads(body)
+        vectors, answer = _cut(body) or _parsed(body)
         entries = answer["data"]
         if len(entries) != expected:
             return _strange(f"{len(entries)} vectors for {expected} texts")
-        raw, dims = _raw([entry["embedding"] for entry in entries])
+        raw, dims = _raw(vectors)
         if any(entry.get("index", place) != place for place, entry in enumerate(entries)):
             return _strange("its vectors are not in order")
         tokens = int((answer.get("usage") or {}).get("total_tokens") or 0)
@@ -70,8 +75,8 @@ def answered(body: bytes, expected: int) -> Answered | Refusal:
     return Answered(list(each(raw, dims)), dims, tokens)
 
 
-def refused(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
-    """Say what an answer that is no 200 means; `headers` ignores case."""
+def refused(status: int, headers: Mapping[str, str], body: bytes | bytearray) -> Refusal:
+    """Say what an answer that is no 200 means; `headers` are in lower case."""
     error = _error(body)
     message, code, param = (_text(error.get(name)) for name in ("message", "code", "param"))
     found = SUSPECT.search(param or "") or SUSPECT.match(message or "")
@@ -97,15 +102,44 @@ def _verdict(status: int, code: str | None, param: str | None, *, may_retry: boo
     return Verdict.DOUBT if status >= 500 else Verdict.STOP
 
 
+def _cut(body: bytes | bytearray) -> tuple[Sequence[memoryview], Any] | None:
+    """Cut vectors in base64 out of an answer and parse the rest: a fifth of parsing it all.
+
+    In the rest each has its number in its place. None where an answer is not written like this.
+    """
+    start = body.find(BEGINNING)
+    size = body.find(QUOTE, start + len(BEGINNING)) - start - len(BEGINNING)
+    if start < 0 or size < 1 or ESCAPE in body:
+        return None
+    view, vectors, rest, at = memoryview(body), list[memoryview](), list[bytes | bytearray](), 0
+    while start >= 0:
+        end = start + len(BEGINNING) + size
+        if body[end : end + 1] != QUOTE:
+            return None
+        rest += (body[at:start], b"%b%d" % (KEY, len(vectors)))
+        vectors.append(view[end - size : end])
+        at = end + 1
+        start = body.find(BEGINNING, at)
+    answer = orjson.loads(b"".join(rest) + body[at:])
+    if [entry["embedding"] for entry in answer["data"]] != list(range(len(vectors))):
+        return None
+    return vectors, answer
+
+
+def _parsed(body: bytes | bytearray) -> tuple[Sequence[Any], Any]:
+    answer = orjson.loads(body)
+    return [entry["embedding"] for entry in answer["data"]], answer
+
+
 def _raw(embeddings: Sequence[Any]) -> tuple[bytes, int]:
     """Read all vectors of an answer in a row, and the length of each; 0 where they differ."""
     first = embeddings[0]
     size = len(first)
     if any(len(embedding) != size for embedding in embeddings):
         return b"", 0
-    if isinstance(first, str) and not first.endswith("="):
+    if isinstance(first, memoryview) and first[-1] != PADDING:
         # Without padding they are one text: decoded at once at a fifth of the cost.
-        raw = bytes_of_base64("".join(embeddings))
+        raw = bytes_of_base64(b"".join(embeddings))
     else:
         raw = b"".join(map(_vector, embeddings))
     dims, odd = divmod(len(raw), FLOAT_BYTES * len(embeddings))
@@ -113,6 +147,8 @@ def _raw(embeddings: Sequence[Any]) -> tuple[bytes, int]:
 
 
 def _vector(embedding: Any) -> bytes:
+    if isinstance(embedding, memoryview):
+        return bytes_of_base64(bytes(embedding))
     if isinstance(embedding, str):
         return bytes_of_base64(embedding)
     return bytes_of_floats(embedding)
@@ -122,7 +158,7 @@ def _strange(what: str) -> Refusal:
     return Refusal(Verdict.DOUBT, f"a wrong answer: {what}", status=200)
 
 
-def _error(body: bytes) -> Mapping[str, Any]:
+def _error(body: bytes | bytearray) -> Mapping[str, Any]:
     try:
         answer = orjson.loads(body)
     except ValueError:

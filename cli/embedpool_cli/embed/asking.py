@@ -18,7 +18,7 @@ from embedpool_cli.embed.budget import Budget
 from embedpool_cli.embed.gate import Gate
 from embedpool_cli.embed.pace import pause_s
 from embedpool_cli.embed.packing import size_bytes, smaller
-from embedpool_cli.embed.rows import Fault, Item, Vector
+from embedpool_cli.embed.rows import Fault, Item
 from embedpool_cli.embed.trials import Step, Trial
 from embedpool_cli.embed.vector_rows import fits_float16
 
@@ -63,18 +63,18 @@ class Asking:
         pool: Asks,
         gate: Gate,
         budget: Budget,
-        end: Callable[[Item, Vector | Fault], None],
+        ended: Callable[[], None],
         *,
         dtype: str,
         patience_s: float,
     ) -> None:
-        """`end` hears how each item ended."""
+        """`ended` hears that some items have."""
         self.budget = budget
         self.dims: int | None = None
         self.trouble = ""  # why requests are waiting, while none is answered
         self._pool = pool
         self._gate = gate
-        self._end = end
+        self._ended = ended
         self._is_half = dtype == "float16"
         self._patience_s = patience_s
         self._now = asyncio.get_running_loop().time
@@ -120,8 +120,11 @@ class Asking:
                 f"the model's vectors have {answer.dims} numbers now, those before had {self.dims}"
             )
         for item, vector in zip(request.items, answer.vectors, strict=True):
-            fits = not self._is_half or fits_float16(vector)
-            self._end(item, vector if fits else BEYOND_FLOAT16)
+            if self._is_half and not fits_float16(vector):
+                item.fault = BEYOND_FLOAT16
+            else:
+                item.vector = vector
+        self._ended()
 
     def _step(self, trial: Trial, refusal: Refusal) -> Step:
         now = self._now()
@@ -152,4 +155,5 @@ class Asking:
         self._rejected += 1
         if self.dims is None and self._rejected >= MAX_HOPELESS_REJECTS:
             raise Stopped(f"not one of {self._rejected} texts was embedded: {refusal.reason}")
-        self._end(item, Fault(refusal.reason, refusal.status, refusal.code))
+        item.fault = Fault(refusal.reason, refusal.status, refusal.code)
+        self._ended()

@@ -107,7 +107,10 @@ class Gathering:
             self._columns[number].append(None)
             return
         self._columns[number].append(value)
-        self._kinds[number] |= kind_of(value)
+        kind = kind_of(value)
+        # Nearly always it is the same again, and joining flags is slow.
+        if kind is not self._kinds[number]:
+            self._kinds[number] |= kind
 
 
 def as_arrow(numbers: Sequence[int]) -> Any:

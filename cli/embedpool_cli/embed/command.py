@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from embedpool_cli.embed.asking import Stopped
-from embedpool_cli.embed.assembly import Assembly
 from embedpool_cli.embed.caller_key import caller_key
+from embedpool_cli.embed.completion import Completion
 from embedpool_cli.embed.driving import Drive, Interrupted, drive
 from embedpool_cli.embed.dry_run import counted, said
 from embedpool_cli.embed.lines import Broken
@@ -91,15 +91,13 @@ class _Embed:
 
     def to_stream(self, output: Output) -> int:
         """Write lines to standard output."""
-        names = self._order.fields.column_names
-        typing = Typing(names, self._source.kinds, self._source.typed_schema)
         self._terminal.say(self._not_resumable())
         with ExitStack() as ends:
             folder = ends.enter_context(tempfile.TemporaryDirectory(prefix="embedpool-"))
             rejects: BinaryIO = self._terminal.errors.buffer
             if output.rejects is not None:
                 rejects = ends.enter_context(Path(output.rejects).open("xb"))
-            store = StreamStore(output, self._terminal.out.buffer, rejects, typing)
+            store = StreamStore(output, self._terminal.out.buffer, rejects)
             address = ends.enter_context(self._pool(Path(folder) / POOL))
             facts = self._facts(address, self._options.model)
             code = self._driven(self._drive(address, facts), store, again="")
@@ -146,7 +144,7 @@ class _Embed:
         typing = Typing(names, store.progress.kinds, self._source.typed_schema)
         model = folder.known_model or ""
         try:
-            Assembly(folder.path, output, typing, model=model).finish(store)
+            Completion(folder.path, output, typing, model=model).finish(store)
         except (OSError, Broken) as error:
             self._terminal.say(f"{_words(error)}; every vector is in {folder.path}: {GO_ON}")
             return UNFINISHED

@@ -8,6 +8,7 @@ Invariants
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -18,6 +19,7 @@ import orjson
 from embedpool_cli.embed.columns import Kind
 
 CHECK_LETTERS: Final = 8
+MOST_AT_ONCE: Final = os.sysconf("SC_IOV_MAX")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,14 +29,15 @@ class Progress:
     rows_in: int = 0
     rows_out: int = 0
     rejected: int = 0
-    part: int = 0  # the part that is being written
-    part_bytes: int = 0
+    shard: int = 0  # the one that is being written; OUT without shards is one
+    shard_bytes: int = 0
+    carried_bytes: int = 0
     rejects_bytes: int = 0
     tokens: int = 0
     spent_pico_usd: int = 0
     dims: int | None = None
     kinds: tuple[Kind, ...] = ()
-    is_complete: bool = False  # every row of the inputs is in a part or rejected
+    is_complete: bool = False  # every row of the inputs is in OUT or rejected
     is_sealed: bool = False  # the output is whole and only has to be put in its place
 
 
@@ -51,7 +54,7 @@ class Journal:
 
     def add(self, progress: Progress) -> None:
         """Write a line that survives a power cut; raises `OSError`."""
-        write_all(self._fd, line_of(progress))
+        write_all(self._fd, [line_of(progress)])
         os.fdatasync(self._fd)
         self.progress = progress
 
@@ -88,11 +91,15 @@ def last_progress(journal: bytes) -> tuple[Progress, int]:
     return found, good_bytes
 
 
-def write_all(fd: int, text: bytes | memoryview) -> None:
-    """Write every byte; raises `OSError`."""
-    view = memoryview(text)
-    while view:
-        view = view[os.write(fd, view) :]
+def write_all(fd: int, pieces: Sequence[bytes | memoryview]) -> None:
+    """Write every byte of every piece; raises `OSError`."""
+    for start in range(0, len(pieces), MOST_AT_ONCE):
+        some = pieces[start : start + MOST_AT_ONCE]
+        # It may write less, mostly where the disk is nearly full.
+        if (count := os.writev(fd, some)) < sum(map(len, some)):
+            rest = memoryview(b"".join(some))[count:]
+            while rest:
+                rest = rest[os.write(fd, rest) :]
 
 
 def sync_folder(path: Path) -> None:

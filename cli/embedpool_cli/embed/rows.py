@@ -52,6 +52,7 @@ class Item:
     text: str = field(repr=False)
     vector: Vector | None = field(default=None, repr=False)
     fault: Fault | None = None
+    last_block: int = -1  # of those in the window that have it, by their order
 
     @property
     def is_done(self) -> bool:

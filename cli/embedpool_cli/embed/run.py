@@ -23,7 +23,7 @@ from embedpool_cli.embed.journal import Progress
 from embedpool_cli.embed.pace import Pace
 from embedpool_cli.embed.packing import Packer
 from embedpool_cli.embed.read_ahead import ReadAhead
-from embedpool_cli.embed.rows import Block, Done, Fault, Item, Vector
+from embedpool_cli.embed.rows import Block, Done, Item
 from embedpool_cli.embed.store import Store
 from embedpool_cli.embed.trials import Trial
 from embedpool_cli.embed.window import Window
@@ -59,7 +59,7 @@ class Run:
         self._window = Window(max_rows=terms.window_rows, max_bytes=MAX_WINDOW_BYTES)
         self._packer = Packer(max_items=terms.batch, max_bytes=MAX_REQUEST_BYTES)
         self._asking = Asking(
-            pool, self._gate, budget, self._end, dtype=terms.dtype, patience_s=terms.patience_s
+            pool, self._gate, budget, self._look, dtype=terms.dtype, patience_s=terms.patience_s
         )
         self._asking.dims = store.progress.dims
         self._turn = 0
@@ -121,8 +121,7 @@ class Run:
                 if not self._window.has_room_for(block):
                     await self._kept.wait()
             await self._send(self._packer.add(self._window.add(block)), requests)
-            if self._window.has_finished:
-                self._finished.set()
+            self._look()
             if self._why_no_more:
                 return
         await self._send(self._packer.rest(), requests)
@@ -154,8 +153,7 @@ class Run:
         self._asking.budget.settle(reserved_pico_usd)
         self._settled.set()
 
-    def _end(self, item: Item, outcome: Vector | Fault) -> None:
-        self._window.end(item, outcome)
+    def _look(self) -> None:
         if self._window.has_finished:
             self._finished.set()
 

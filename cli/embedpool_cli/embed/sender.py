@@ -1,5 +1,7 @@
 """Sends texts to a pool over kept connections and reads its answers: one request, one try.
 
+The connections are those on which workers talk to providers.
+
 Invariants
 - No redirects, no cookies, no proxies; the key goes to the named address and is in no error.
 - Whatever happens ends in an answer or a refusal.
@@ -13,14 +15,17 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self
 
-import aiohttp
 import orjson
+from yarl import URL
 
 from embedpool_cli.embed.answers import Answered, Refusal, Verdict, answered, refused
 from embedpool_cli.embed.budget import pico_usd
+from embedpool_shared.errors import ProviderError
+from embedpool_worker.providers.http_options import HttpOptions
+from embedpool_worker.providers.wire_http import WireClient
 
-CONNECT_PATIENCE_S: Final = 10.0
 ANSWER_PATIENCE_S: Final = 300.0
+MAX_ANSWER_BYTES: Final = 512 * 1024 * 1024
 PATH: Final = "/v1/embeddings"
 COST: Final = "x-embedpool-cost-usd"
 
@@ -30,35 +35,30 @@ class Sender:
 
     def __init__(self, url: str, key: str, *, model: str, dimensions: int | None) -> None:
         """Prepare; connections are made as they are needed."""
-        self._url = f"{url}{PATH}"
+        address = URL(f"{url}{PATH}")
+        self._wire = WireClient(
+            address, HttpOptions().ssl_context(), max_answer_bytes=MAX_ANSWER_BYTES
+        )
+        self._target = address.raw_path_qs.encode()
+        login = [(b"Authorization", f"Bearer {key}".encode())] if key else []
+        self._headers = [(b"x-embedpool-class", b"bulk"), *login]
         self._fields: dict[str, Any] = {"model": model, "encoding_format": "base64"}
         if dimensions is not None:
             self._fields["dimensions"] = dimensions
-        login = {"authorization": f"Bearer {key}"} if key else {}
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={
-                "content-type": "application/json",
-                "accept-encoding": "identity",
-                "x-embedpool-class": "bulk",
-                **login,
-            },
-            timeout=aiohttp.ClientTimeout(total=ANSWER_PATIENCE_S, sock_connect=CONNECT_PATIENCE_S),
-            read_bufsize=1 << 20,
-        )
 
     async def ask(self, texts: Sequence[str]) -> Answered | Refusal:
         """Ask once for the vectors of `texts`."""
         body = orjson.dumps({**self._fields, "input": texts})
         try:
-            async with self._session.post(self._url, data=body, allow_redirects=False) as response:
-                came = await response.read()
-        except (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-            return Refusal(Verdict.WAIT, _silence(error))
+            async with asyncio.timeout(ANSWER_PATIENCE_S):
+                response = await self._wire.post(self._target, self._headers, body)
+        except TimeoutError:
+            return Refusal(Verdict.WAIT, f"no answer within {ANSWER_PATIENCE_S:g} s")
+        except ProviderError as error:
+            return Refusal(Verdict.WAIT, str(error))
         if response.status != 200:
-            return refused(response.status, response.headers, came)
-        answer = answered(came, len(texts))
+            return refused(response.status, response.headers, response.body)
+        answer = answered(response.body, len(texts))
         if isinstance(answer, Refusal):
             return answer
         return replace(answer, pico_usd=pico_usd(response.headers.get(COST, "0")))
@@ -74,11 +74,4 @@ class Sender:
         trace: TracebackType | None,
     ) -> None:
         """Close every connection."""
-        await self._session.close()
-
-
-def _silence(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {ANSWER_PATIENCE_S:g} s"
-    why = getattr(error, "strerror", None)
-    return f"the connection failed: {why or type(error).__name__}"
+        await self._wire.close()

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from embedpool_cli.embed.blocks import Gathering
-from embedpool_cli.embed.columns import Kind
 from embedpool_cli.embed.lines import Broken, Stream, size_bytes
 from embedpool_cli.embed.order import Fields, Input, InputFormat, Order
 from embedpool_cli.embed.read_csv import read_csv
@@ -37,11 +36,6 @@ class Source:
     def knows_its_size(self) -> bool:
         """Whether a share of it can be told."""
         return None not in self.sizes_bytes
-
-    @property
-    def kinds(self) -> tuple[Kind, ...]:
-        """What carried columns are before a row was seen; empty where they have types."""
-        return () if self.typed_schema is not None else (Kind.NULL,) * len(self.fields.carried)
 
     def blocks(self, *, skip: int = 0) -> Iterator[Block]:
         """Read every row but the first `skip`; raises `Broken` and `OSError`."""

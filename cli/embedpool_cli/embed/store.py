@@ -1,8 +1,8 @@
-"""Where finished rows go: parts and a journal beside OUT, or straight to standard output.
+"""Where finished rows go: into OUT as it grows, with a journal, or straight to standard output.
 
 Invariants
 - `add` returns when its rows survive a power cut (standard output: when they were written).
-- A row is in exactly one part or in the rejects, in the order of the input.
+- A row is in OUT once or in the rejects once, in the order of the input.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 from embedpool_cli.embed.append_file import AppendFile
 from embedpool_cli.embed.columns import Kind
+from embedpool_cli.embed.growing import Growing
 from embedpool_cli.embed.journal import Journal, Progress, sync_folder
 from embedpool_cli.embed.json_rows import json_lines
 from embedpool_cli.embed.order import Output
-from embedpool_cli.embed.parts import PartFile
 from embedpool_cli.embed.rejects import reject_lines
 from embedpool_cli.embed.rows import Done
-from embedpool_cli.embed.typed_columns import Typing
-from embedpool_cli.embed.vector_rows import batch_of
+from embedpool_cli.embed.vector_rows import rows_of
 from embedpool_cli.embed.work_folder import JOURNAL, REJECTS, WorkFolder
 
 
@@ -39,7 +38,7 @@ class Store(Protocol):
 
 
 class FolderStore:
-    """Parts, rejects and a journal in a work folder."""
+    """OUT, rejects and a journal in a work folder."""
 
     def __init__(self, folder: WorkFolder, output: Output) -> None:
         """Look at what is there; raises `OSError`."""
@@ -89,63 +88,49 @@ class _Files:
     """What a run writes to; open only while rows come."""
 
     def __init__(self, folder: Path, now: Progress, output: Output) -> None:
-        self._output = output
-        self._part = PartFile(folder, now.part, now.part_bytes)
+        self._out = Growing(folder, output, now)
         self._rejects = AppendFile(folder / REJECTS, now.rejects_bytes)
         sync_folder(folder)
 
     def add(self, done: Sequence[Done], now: Progress, rows_before: int) -> Progress:
         """Write rows; complete `now` with how long the files are."""
         for one in done:
-            if now.dims is not None and any(item.vector is not None for item in one.items):
-                batch = batch_of(one, now.dims, self._output.dtype)
-                self._add_batch(batch, rows_before)
-                rows_before += batch.num_rows
-        self._part.sync()
+            if rows := rows_of(one):
+                self._out.add(rows, rows_before)
+                rows_before += len(rows)
+        self._out.sync()
         if rejected := b"".join(line for one in done for line in reject_lines(one)):
             self._rejects.add(rejected)
             self._rejects.sync()
         return replace(
             now,
-            part=self._part.number,
-            part_bytes=self._part.size_bytes,
+            shard=self._out.shard,
+            shard_bytes=self._out.shard_bytes,
+            carried_bytes=self._out.carried_bytes,
             rejects_bytes=self._rejects.size_bytes,
         )
 
     def close(self) -> None:
-        self._part.close()
+        self._out.close()
         self._rejects.close()
-
-    def _add_batch(self, batch: Any, rows_before: int) -> None:
-        most = self._output.shard_rows
-        while most is not None and rows_before + batch.num_rows > (self._part.number + 1) * most:
-            room = (self._part.number + 1) * most - rows_before
-            if room:
-                self._part.add_batch(batch.slice(0, room))
-            self._part = self._part.next()
-            batch = batch.slice(room)
-            rows_before += room
-        self._part.add_batch(batch)
 
 
 class StreamStore:
     """Lines of JSON on standard output; nothing of it can be resumed."""
 
-    def __init__(self, output: Output, out: BinaryIO, rejects: BinaryIO, typing: Typing) -> None:
+    def __init__(self, output: Output, out: BinaryIO, rejects: BinaryIO) -> None:
         """Write rows to `out`, rejects to theirs; the caller closes both."""
         self.progress = Progress()
         self._out = out
         self._dtype = output.dtype
-        self._typing = typing
         self._rejects = rejects
 
     def add(self, done: Sequence[Done], books: Progress) -> None:
         """Write rows and rejects; raises `OSError`."""
         now = counted(self.progress, done, books)
         for one in done:
-            if now.dims is not None and any(item.vector is not None for item in one.items):
-                for lines in json_lines(batch_of(one, now.dims, self._dtype), self._typing):
-                    self._out.write(lines)
+            for lines in json_lines(rows_of(one), self._dtype):
+                self._out.write(lines)
             self._rejects.writelines(reject_lines(one))
         self._out.flush()
         self._rejects.flush()

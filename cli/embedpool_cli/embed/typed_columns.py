@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-from collections.abc import Iterator
 from typing import Any, Final
 
 import orjson
@@ -11,8 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedpool_cli.embed.columns import ColumnType, Kind, column_type
-from embedpool_cli.embed.rows import VECTOR
-from embedpool_cli.embed.vector_rows import with_vectors
 
 ARROW: Final = {
     ColumnType.FLAG: pa.bool_(),
@@ -36,23 +32,17 @@ class Typing:
             arrow = [ARROW[kind] for kind in types]
             self._schema = pa.schema(list(zip(names, arrow, strict=True)))
 
-    def schema(self, vectors: Any) -> Any:
-        """The output's schema, `vectors` being the type of its vectors."""
-        return with_vectors(self._schema, vectors)
+    @property
+    def schema(self) -> Any:
+        """The carried columns' types, as an Arrow schema."""
+        return self._schema
 
     def typed(self, batch: Any) -> Any:
-        """Give a batch of a part its types."""
+        """Give carried columns their types."""
         if not self._types:
             return batch
         columns = [_typed(batch.column(at), kind) for at, kind in enumerate(self._types)]
-        vectors = batch.column(VECTOR)
-        return pa.record_batch([*columns, vectors], schema=self.schema(vectors.type))
-
-    def json_columns(self, batch: Any) -> list[list[bytes]]:
-        """Write each carried value as JSON, column by column."""
-        if self._types:
-            return [_as_spelled(batch.column(at)) for at in range(len(self._types))]
-        return [list(_as_json(batch.column(at))) for at in range(batch.num_columns - 1)]
+        return pa.record_batch(columns, schema=self._schema)
 
 
 def _typed(column: Any, kind: ColumnType) -> Any:
@@ -66,17 +56,3 @@ def _text(value: str | None) -> str | None:
         text: str = orjson.loads(value)
         return text
     return value
-
-
-def _as_spelled(column: Any) -> list[bytes]:
-    return [b"null" if value is None else value.encode() for value in column.to_pylist()]
-
-
-def _as_json(column: Any) -> Iterator[bytes]:
-    for value in column.to_pylist():
-        yield orjson.dumps(value, default=_foreign, option=orjson.OPT_NON_STR_KEYS)
-
-
-def _foreign(value: object) -> object:
-    """Write what JSON has no word for: bytes as base64, anything else as it prints."""
-    return b64encode(value).decode() if isinstance(value, bytes) else str(value)

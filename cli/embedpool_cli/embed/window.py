@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from embedpool_cli.embed.rows import Block, Done, Fault, Item, Vector
+from embedpool_cli.embed.rows import Block, Done, Item
 from embedpool_shared.vectors import FLOAT_BYTES
 
 ROW_BYTES: Final = 300
@@ -24,18 +24,19 @@ class _Entry:
     """A block in the window."""
 
     block: Block
+    number: int
     items: list[Item]
     size_bytes: int
-    unfinished: int = 0  # distinct items
     taken: int = 0  # rows that have left already
+    ended: int = 0  # rows before the first that was unfinished when this was asked last
 
-
-@dataclass(slots=True, eq=False)
-class _Holders:
-    """A text's item, and the blocks it is in."""
-
-    item: Item
-    entries: list[_Entry]
+    @property
+    def is_finished(self) -> bool:
+        items, ended = self.items, self.ended
+        while ended < len(items) and items[ended].is_done:
+            ended += 1
+        self.ended = ended
+        return ended == len(items)
 
 
 class Window:
@@ -45,7 +46,8 @@ class Window:
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._entries: deque[_Entry] = deque()
-        self._known: dict[str, _Holders] = {}
+        self._known: dict[str, Item] = {}
+        self._blocks = 0
         self._rows = 0
         self._text_bytes = 0
         self._row_bytes = _row_bytes(USUAL_DIMS)
@@ -68,41 +70,34 @@ class Window:
 
     def add(self, block: Block) -> list[Item]:
         """Take rows in; return the items that are new and have to be embedded, in order."""
-        entry = _Entry(block, [], _size_bytes(block))
+        self._blocks += 1
+        entry = _Entry(block, self._blocks, [], _size_bytes(block))
         fresh: list[Item] = []
         for position, text in enumerate(block.texts):
             fault = block.faults.get(position)
             if fault is not None:
                 entry.items.append(Item(text, fault=fault))
                 continue
-            holders = self._known.get(text)
-            if holders is None:
-                holders = self._known[text] = _Holders(Item(text), [])
-                fresh.append(holders.item)
-            self._hold(holders, entry)
+            item = self._known.get(text)
+            if item is None:
+                item = self._known[text] = Item(text)
+                fresh.append(item)
+            item.last_block = self._blocks
+            entry.items.append(item)
         self._entries.append(entry)
         self._rows += len(block)
         self._text_bytes += entry.size_bytes
         return fresh
 
-    def end(self, item: Item, outcome: Vector | Fault) -> None:
-        """Note an item's vector, or why it has none."""
-        if isinstance(outcome, Fault):
-            item.fault = outcome
-        else:
-            item.vector = outcome
-        for entry in self._known[item.text].entries:
-            entry.unfinished -= 1
-
     @property
     def has_finished(self) -> bool:
         """Whether the block in front is done."""
-        return bool(self._entries) and not self._entries[0].unfinished
+        return bool(self._entries) and self._entries[0].is_finished
 
     def take_finished(self) -> list[Done]:
         """Let every finished block in front of the first unfinished one leave."""
         done = []
-        while self._entries and not self._entries[0].unfinished:
+        while self.has_finished:
             entry = self._entries.popleft()
             done.append(self._leave(entry, len(entry.items)))
         return [part for part in done if part.items]
@@ -112,16 +107,8 @@ class Window:
         done = self.take_finished()
         if self._entries:
             entry = self._entries[0]
-            ended = next(i for i, item in enumerate(entry.items) if not item.is_done)
-            done.append(self._leave(entry, max(ended, entry.taken), is_whole=False))
+            done.append(self._leave(entry, max(entry.ended, entry.taken), is_whole=False))
         return [part for part in done if part.items]
-
-    def _hold(self, holders: _Holders, entry: _Entry) -> None:
-        entry.items.append(holders.item)
-        if holders.entries and holders.entries[-1] is entry:
-            return
-        holders.entries.append(entry)
-        entry.unfinished += not holders.item.is_done
 
     def _leave(self, entry: _Entry, stop: int, *, is_whole: bool = True) -> Done:
         start, entry.taken = entry.taken, stop
@@ -132,14 +119,9 @@ class Window:
         return Done(entry.block, start, entry.items[start:stop])
 
     def _forget(self, entry: _Entry) -> None:
-        for text in {item.text for item in entry.items}:
-            holders = self._known.get(text)
-            if holders is None:
-                continue
-            # Blocks leave in the order they came, so this one is the first of each of its texts'.
-            del holders.entries[0]
-            if not holders.entries:
-                del self._known[text]
+        for item in entry.items:
+            if item.last_block == entry.number:
+                self._known.pop(item.text, None)
 
 
 def _size_bytes(block: Block) -> int:

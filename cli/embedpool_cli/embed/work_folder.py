@@ -26,6 +26,7 @@ COMMAND: Final = "command.json"
 JOURNAL: Final = "journal"
 REJECTS: Final = "rejects.jsonl"
 POOL: Final = "pool"
+LAYOUT: Final = "version"
 WORDS: Final = {"inputs": "the inputs or their contents", "fields": "--field, --id or --carry"}
 """How a part of a command is called where its name alone would not say it."""
 
@@ -69,6 +70,11 @@ class WorkFolder:
                 "--restart throws it away"
             )
         before = orjson.loads((self.path / COMMAND).read_bytes())
+        if before.get(LAYOUT) != command[LAYOUT]:
+            raise NotAsked(
+                f"{self.path} holds an unfinished run of another version of embedpool: "
+                "finish it with that version, or throw it away with --restart"
+            )
         other = [name for name in command if before.get(name) != command[name]]
         if other:
             said = ", ".join(WORDS.get(name, name) for name in other)
@@ -136,7 +142,7 @@ def command_of(
     """Describe what makes two commands the same one; raises `OSError`."""
     fields = order.fields
     return {
-        "version": 1,
+        LAYOUT: 2,
         "inputs": [_described(one.path, one.format) for one in order.inputs],
         "fields": {"text": fields.text, "id": fields.id, "carry": list(fields.carry)},
         "model": model,

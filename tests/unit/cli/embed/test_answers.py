@@ -28,6 +28,24 @@ def test_vectors_are_read_from_base64_and_from_numbers() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
+        body(b64(1, 2), b64(0.5, 4)),
+        body(b64(1, 2), b64(0.5, 4)).replace(b" ", b""),
+        body(b64(1, 2), b64(0.5, 4)).replace(b" ", b"").replace(b"Pw", rb"\u0050w"),
+        body(b64(1, 2), b64(0.5, 4), note='"embedding":"').replace(b" ", b""),
+        body(b64(1, 2), b64(0.5, 4), note={"embedding": "x"}).replace(b" ", b""),
+    ],
+    ids=["spaced", "tight", "escaped", "quoted", "nested"],
+)
+def test_however_it_is_spelled_an_answer_is_the_same(answer: bytes) -> None:
+    expected = [memoryview(np.array(one, "<f4").tobytes()) for one in ([1, 2], [0.5, 4])]
+
+    assert answered(answer, 2) == Answered(expected, 2, 7)
+
+
+@pytest.mark.parametrize("is_tight", [False, True])
+@pytest.mark.parametrize(
+    "answer",
+    [
         b"<html>",
         b"[]",
         body(b64(1, 2)),
@@ -41,8 +59,8 @@ def test_vectors_are_read_from_base64_and_from_numbers() -> None:
         body(b64(1, 2), [1, "x"]),
     ],
 )
-def test_anything_else_is_doubted(answer: bytes) -> None:
-    outcome = answered(answer, 2)
+def test_anything_else_is_doubted(answer: bytes, is_tight: bool) -> None:
+    outcome = answered(answer.replace(b" ", b"") if is_tight else answer, 2)
 
     assert isinstance(outcome, Refusal)
     assert outcome.verdict is Verdict.DOUBT

@@ -25,23 +25,31 @@ def embedded(
     dtype: str = "float32",
 ) -> tuple[Outcomes, float]:  # fmt: skip
     """Send requests side by side; tell how each text ended and how long it took."""
-    outcomes: Outcomes = {}
+    items = [[Item(text) for text in texts] for texts in requests]
+    times_heard = 0
 
-    def end(item: Item, outcome: Vector | Fault) -> None:
-        assert item.text not in outcomes
-        outcomes[item.text] = outcome
+    def ended() -> None:
+        nonlocal times_heard
+        times_heard += 1
 
     async def main() -> float:
         gate, budget = Gate(Pace(most)), Budget(None, None)
-        asking = Asking(pool, gate, budget, end, dtype=dtype, patience_s=patience_s)
+        asking = Asking(pool, gate, budget, ended, dtype=dtype, patience_s=patience_s)
         async with asyncio.TaskGroup() as tasks:
-            for turn, texts in enumerate(requests):
-                items = [Item(text) for text in texts]
-                tasks.create_task(asking.embed(Request(turn, items, Trial(len(items)))))
+            for turn, some in enumerate(items):
+                tasks.create_task(asking.embed(Request(turn, some, Trial(len(some)))))
         assert gate.under_way == 0
         return asyncio.get_running_loop().time()
 
-    return outcomes, in_virtual_time(main())
+    took_s = in_virtual_time(main())
+    assert times_heard >= len(requests)
+    return {item.text: outcome_of(item) for some in items for item in some}, took_s
+
+
+def outcome_of(item: Item) -> Vector | Fault:
+    """The one end an item came to."""
+    (outcome,) = (end for end in (item.vector, item.fault) if end is not None)
+    return outcome
 
 
 def stopped(pool: FakeAsks, *requests: Sequence[str], patience_s: float = 600.0) -> str:
@@ -158,7 +166,7 @@ def test_numbers_too_large_for_half_precision_fail_their_row() -> None:
 def test_vectors_that_change_their_length_end_the_run() -> None:
     async def main() -> None:
         asking = Asking(
-            FakeAsks(), Gate(Pace(1)), Budget(None, None), lambda *_: None,
+            FakeAsks(), Gate(Pace(1)), Budget(None, None), lambda: None,
             dtype="float32", patience_s=1.0,
         )  # fmt: skip
         asking.dims = 99

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from typing_extensions import override
 
 from embedpool_cli.embed.answers import Verdict
 from embedpool_cli.embed.asking import Stopped
-from embedpool_cli.embed.assembly import Assembly
 from embedpool_cli.embed.budget import Budget
+from embedpool_cli.embed.completion import Completion
+from embedpool_cli.embed.growing import CARRIED
 from embedpool_cli.embed.journal import Progress
 from embedpool_cli.embed.lines import Broken
 from embedpool_cli.embed.order import Output, OutputFormat
@@ -28,11 +30,16 @@ from unit.cli.embed.fake_asks import FakeAsks, refusing, vector_of
 
 TERMS = Terms(batch=4, concurrency=3, patience_s=1.0, dtype="float32")
 MODEL = "m"
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+"""As Arrow writes it."""
 
 
-def output_at(folder: Path, shard_rows: int | None = None) -> Output:
+PARQUET = OutputFormat.PARQUET
+
+
+def output_at(folder: Path, shard_rows: int | None = None, kind: OutputFormat = PARQUET) -> Output:
     return Output(
-        path=str(folder / "out.parquet"), format=OutputFormat.PARQUET, dtype="float32",
+        path=str(folder / f"out.{kind.value}"), format=kind, dtype="float32",
         shard_rows=shard_rows, rejects=str(folder / "rejects.jsonl"),
     )  # fmt: skip
 
@@ -89,17 +96,20 @@ def rows_from(blocks: Sequence[Block], skip: int) -> Iterator[Block]:
         yield a_block(texts[start : start + 5], first_row=start)
 
 
-def assembled(folder: WorkFolder, output: Output) -> None:
+def completed(folder: WorkFolder, output: Output) -> None:
     store = FolderStore(folder, output)
     typing = Typing(("id",), store.progress.kinds, None)
     try:
-        Assembly(folder.path, output, typing, model=MODEL).finish(store)
+        Completion(folder.path, output, typing, model=MODEL).finish(store)
     finally:
         store.close()
     folder.remove()
 
 
 def ids_and_vectors(path: Path) -> list[tuple[int, bytes]]:
+    if path.suffix == ".jsonl":
+        rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+        return [(row["id"], np.array(row["embedding"], "<f4").tobytes()) for row in rows]
     table = pq.read_table(path)
     vectors = [np.array(one, "<f4").tobytes() for one in table.column("embedding").to_pylist()]
     return list(zip(table.column("id").to_pylist(), vectors, strict=True))
@@ -109,19 +119,24 @@ def wanted(texts: Sequence[str]) -> list[tuple[int, bytes]]:
     return [(at, vector_of(text)) for at, text in enumerate(texts) if text]
 
 
+def killed(*_: object) -> None:
+    raise Killed
+
+
+OUTPUTS = st.tuples(st.none() | st.integers(1, 40), st.sampled_from(OutputFormat))
 TEXTS = st.lists(st.sampled_from(["", *(f"t{at}" for at in range(30))]), max_size=120)
 
 
-@settings(max_examples=30)
-@given(TEXTS, st.lists(st.integers(0, 120), max_size=3), st.none() | st.integers(1, 40))
+@settings(max_examples=60)
+@given(TEXTS, st.lists(st.integers(0, 120), max_size=3), OUTPUTS)
 def test_killed_anywhere_and_gone_on_every_row_is_there_once_in_order(
     tmp_path_factory: pytest.TempPathFactory,
     texts: list[str],
     kills: list[int],
-    shard_rows: int | None,
+    as_what: tuple[int | None, OutputFormat],
 ) -> None:
     folder = tmp_path_factory.mktemp("run")
-    output, blocks = output_at(folder, shard_rows), blocks_of([texts])
+    output, blocks = output_at(folder, *as_what), blocks_of([texts])
     pool = FakeAsks()
 
     with WorkFolder(output) as work:
@@ -131,10 +146,10 @@ def test_killed_anywhere_and_gone_on_every_row_is_there_once_in_order(
             except Killed:
                 continue
         progress = run_once(work, output, pool, blocks)
-        assembled(work, output)
+        completed(work, output)
 
     out = Path(output.path)
-    shards = [out] if shard_rows is None else sorted(out.glob("shard-*.parquet"))
+    shards = [out] if output.shard_rows is None else sorted(out.glob("shard-*"))
     found = [row for shard in shards for row in ids_and_vectors(shard)]
     assert found == wanted(texts)
     assert (progress.rows_in, progress.rows_out) == (len(texts), len(found))
@@ -144,39 +159,71 @@ def test_killed_anywhere_and_gone_on_every_row_is_there_once_in_order(
     assert not work.path.exists()
 
 
-def test_an_assembly_that_breaks_off_is_done_again(tmp_path: Path) -> None:
+def test_a_completion_that_breaks_off_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = [f"t{at}" for at in range(100)]
     output = output_at(tmp_path, shard_rows=30)
     with WorkFolder(output) as work:
         run_once(work, output, FakeAsks(), blocks_of([texts]))
-        whole = work.path / "out"
-        whole.mkdir()
-        (whole / "shard-00000.parquet.new").write_bytes(b"half a shard")
-        assembled(work, output)
+        with monkeypatch.context() as patched:
+            patched.setattr(Completion, "_write_manifest", killed)
+            with pytest.raises(Killed):
+                completed(work, output)
+        with (work.path / "out" / "shard-00001.parquet").open("ab") as file:
+            file.write(b"half a directory")
+        completed(work, output)
 
     shards = sorted(Path(output.path).glob("shard-*.parquet"))
     assert [row for shard in shards for row in ids_and_vectors(shard)] == wanted(texts)
 
 
-def test_a_part_that_lost_rows_is_never_passed_off_as_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", ["out", CARRIED])
+def test_a_file_that_lost_rows_is_never_passed_off_as_whole(tmp_path: Path, lost: str) -> None:
     output = output_at(tmp_path)
     with WorkFolder(output) as work:
         run_once(work, output, FakeAsks(), blocks_of([["a", "b"]]))
-        (work.path / "part-00000.arrow").write_bytes(b"")
+        (work.path / lost).write_bytes(b"")
 
-        with pytest.raises(Broken, match="2 rows were journalled and 0 are"):
-            assembled(work, output)
+        with pytest.raises(Broken, match="shorter than its journal"):
+            completed(work, output)
 
     assert not Path(output.path).exists()
 
 
-def test_a_part_shorter_than_its_journal_is_not_written_on(tmp_path: Path) -> None:
+def test_a_file_of_other_bytes_is_never_passed_off_as_whole(tmp_path: Path) -> None:
+    output = output_at(tmp_path)
+    with WorkFolder(output) as work:
+        run_once(work, output, FakeAsks(), blocks_of([["a", "b"]]))
+        file = work.path / "out"
+        file.write_bytes(bytes(file.stat().st_size))
+
+        with pytest.raises(Broken, match="2 rows were journalled and 0 are"):
+            completed(work, output)
+
+    assert not Path(output.path).exists()
+
+
+def test_carried_rows_that_are_lost_are_missed(tmp_path: Path) -> None:
+    output = output_at(tmp_path)
+    with WorkFolder(output) as work:
+        run_once(work, output, FakeAsks(), blocks_of([["a", "b"]]))
+        carried = work.path / CARRIED
+        size_bytes = carried.stat().st_size
+        empty = a_block([]).carried.schema.serialize().to_pybytes()
+        carried.write_bytes((empty + END_OF_STREAM).ljust(size_bytes, b"\0"))
+
+        with pytest.raises(Broken, match=r"2 rows were journalled and 0 are in carried\.arrow"):
+            completed(work, output)
+
+
+def test_a_file_shorter_than_its_journal_is_not_written_on(tmp_path: Path) -> None:
     output = output_at(tmp_path)
     texts = [f"t{at}" for at in range(60)]
     with WorkFolder(output) as work:
         with pytest.raises(Killed):
             run_once(work, output, FakeAsks(), blocks_of([texts]), dies_after=40)
-        (work.path / "part-00000.arrow").write_bytes(b"")
+        (work.path / "out").write_bytes(b"")
 
         with pytest.raises(Broken, match="--restart"):
             run_once(work, output, FakeAsks(), blocks_of([texts]))

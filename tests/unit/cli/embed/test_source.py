@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedpool_cli.embed.blocks import MAX_BLOCK_ROWS
+from embedpool_cli.embed.columns import Kind
 from embedpool_cli.embed.lines import PIECE_BYTES, Broken
 from unit.cli.embed.readers import blocks, rows
 
@@ -64,6 +65,18 @@ def test_blocks_are_bounded_in_rows_and_letters(tmp_path: Path) -> None:
 
     assert max(map(len, blocks(path))) == MAX_BLOCK_ROWS
     assert max(map(len, blocks(large))) == 3
+
+
+def test_a_block_tells_every_kind_of_value_a_column_has(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.jsonl",
+        '{"text":"a","id":1,"x":1.5,"y":null}\n{"text":"b","id":2,"x":"w"}\n'
+        '{"text":"c","id":3,"x":2.5,"y":true}\n',
+    )
+
+    (block,) = blocks(path, "--id", "id", "--carry", "x,y")
+
+    assert block.kinds == (Kind.SMALL, Kind.DECIMAL | Kind.TEXT, Kind.FLAG)
 
 
 def test_large_texts_of_parquet_come_in_small_blocks(tmp_path: Path) -> None:

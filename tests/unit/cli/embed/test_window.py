@@ -34,10 +34,10 @@ def test_rows_leave_once_in_order_with_their_own_vector(
         waiting += window.add(block)
         while waiting and draw.random() < 0.5:  # type: ignore[attr-defined]
             item = waiting.pop(draw.randrange(len(waiting)))  # type: ignore[attr-defined]
-            window.end(item, item.text.encode())
+            item.vector = item.text.encode()
             left += rows_of(window.take_finished())
     for item in waiting:
-        window.end(item, item.text.encode())
+        item.vector = item.text.encode()
     left += rows_of(window.take_finished())
 
     texts = [text for group in groups for text in group]
@@ -57,7 +57,7 @@ def test_a_text_in_the_window_is_asked_for_once(groups: list[list[str]]) -> None
 def test_a_text_that_has_left_is_asked_for_again() -> None:
     window = wide_window()
     first = window.add(a_block(["a"]))
-    window.end(first[0], b"v")
+    first[0].vector = b"v"
     window.take_finished()
 
     again = window.add(a_block(["a"], first_row=1))
@@ -69,7 +69,7 @@ def test_a_text_two_blocks_share_stays_known_until_both_have_left() -> None:
     window = wide_window()
     (shared,) = window.add(a_block(["a"]))
     assert window.add(a_block(["a", "b"], first_row=1))[0].text == "b"
-    window.end(shared, b"v")
+    shared.vector = b"v"
     window.take_finished()
 
     assert window.add(a_block(["a"], first_row=3)) == []
@@ -84,7 +84,7 @@ def test_the_rest_is_everything_before_the_first_unfinished_row(
     ended = {item.text for item in items if draw.random() < 0.7}  # type: ignore[attr-defined]
     for item in items:
         if item.text in ended:
-            window.end(item, b"v")
+            item.vector = b"v"
 
     left = rows_of(window.take_rest())
 
@@ -98,7 +98,7 @@ def test_a_failed_text_fails_every_row_that_has_it() -> None:
     window = wide_window()
     (item,) = window.add(a_block(["a", "a"]))
 
-    window.end(item, Fault("no"))
+    item.fault = Fault("no")
 
     (done,) = window.take_finished()
     assert [one.fault for one in done.items] == [Fault("no"), Fault("no")]
