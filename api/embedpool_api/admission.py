@@ -61,6 +61,7 @@ class Admission:
         self._holdings = Holdings()
         self._is_rearming = False
         self._says_numbers = False
+        self._is_in_doubt = False
         self._saying: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
 
@@ -72,29 +73,31 @@ class Admission:
         cost_pico_usd: int,
         hold_s: float,
         request: str,
-        let_in: Callable[[Admitted], None] | None = None,
     ) -> Admitted:
-        """Let a request in past these accounts, in whose hashes it is `request`, or raise.
-
-        `let_in` goes on with it in the very moment of the verdict; from then on it is whoever asks
-        that gives it back. What is reserved lapses after `hold_s` unless settled or given back
-        before. Raises `RequestExceedsLimit`, `BudgetExceeded`, `RateLimited` or `QueueUnavailable`.
-        """
+        """Await what `ask` asks; no limits are no wait. Raises what ends the wait there."""
         if not limited:
-            admitted = Admitted(request)
-            if let_in is not None:
-                let_in(admitted)
-            return admitted
-        answer: asyncio.Future[Admitted] = asyncio.get_running_loop().create_future()
+            return Admitted(request)
+        verdict: asyncio.Future[Admitted] = asyncio.get_running_loop().create_future()
         hold_ms = max(1, round(hold_s * 1_000))
-        self._asks.append(Ask(request, limited, tokens, cost_pico_usd, hold_ms, answer, let_in))
-        self._rouse()
+        let_in = verdict.set_result
+        self.ask(Ask(request, limited, tokens, cost_pico_usd, hold_ms, verdict, let_in))
         try:
-            return await answer
+            return await verdict
         except asyncio.CancelledError:
-            if let_in is None and not answer.cancelled() and answer.exception() is None:
-                self.give_back(answer.result())
+            if not verdict.cancelled() and verdict.exception() is None:
+                self.give_back(verdict.result())
             raise
+
+    def ask(self, ask: Ask) -> None:
+        """Ask a request's accounts to let it in.
+
+        `let_in` goes on with it in the very moment of the verdict, unless `waiter` is done by then;
+        from then on it is whoever asks that gives it back. What is reserved lapses after `hold_ms`
+        unless settled or given back before. A refusal ends `waiter`, with `RequestExceedsLimit`,
+        `BudgetExceeded`, `RateLimited` or `QueueUnavailable`.
+        """
+        self._asks.append(ask)
+        self._rouse()
 
     def ended(self, admitted: Admitted) -> None:
         """The request is over, however it ended: it is in flight no more."""
@@ -135,6 +138,10 @@ class Admission:
             await self._wake.wait()
             self._wake.clear()
             try:
+                if self._is_in_doubt:
+                    # Else whoever asks now could be refused for what nobody knows to be granted.
+                    await self._give_back_due(line)
+                    self._is_in_doubt = False
                 while self._has_something_to_say():
                     await self._ask_next(line)
                     await self._give_back_due(line)
@@ -154,7 +161,7 @@ class Admission:
     async def _ask_next(self, line: Line) -> None:
         """Put the oldest requests to their accounts and hand out the verdicts."""
         taken, self._asks = self._asks[:MAX_CALL_REQUESTS], self._asks[MAX_CALL_REQUESTS:]
-        asks = [ask for ask in taken if not ask.answer.done()]
+        asks = [ask for ask in taken if not ask.waiter.done()]
         calls = calls_of(asks)
         hearing = _Hearing(partial(self._hear, calls, asks))
         arguments = [self._admit_arguments(call) for call in calls]
@@ -201,11 +208,12 @@ class Admission:
         if error is None and ask.pass_on(admitted):
             return
         self.give_back(admitted)
-        if error is not None and not ask.answer.done():
-            ask.answer.set_exception(error)
+        if error is not None:
+            ask.refuse(error)
 
     def _doubt(self, calls: Sequence[Call]) -> None:
         """Take back whatever these calls may have been granted."""
+        self._is_in_doubt = True
         for call in calls:
             if reserves(call.limits):
                 self._holdings.give_back(call.account, [ask.request for ask in call.asks])
@@ -214,8 +222,7 @@ class Admission:
 
     def _fail(self, asks: Sequence[Ask]) -> None:
         for ask in asks:
-            if not ask.answer.done():
-                ask.answer.set_exception(_unavailable())
+            ask.refuse(_unavailable())
 
     async def _give_back_due(self, line: Line) -> None:
         with_numbers, self._says_numbers = self._says_numbers, False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from embedpool_api.allowances import Header, Standing, rate_limit_headers
 from embedpool_shared.accounts import Limits
@@ -37,24 +38,26 @@ class Ask:
     tokens: int
     cost_pico_usd: int
     hold_ms: int
-    answer: asyncio.Future[Admitted]
-    let_in: Callable[[Admitted], None] | None = None
+    waiter: asyncio.Future[Any]  # done as soon as nobody waits any more; a refusal ends it
+    let_in: Callable[[Admitted], None]
     standings: list[Standing] = field(default_factory=list)
     is_refused_by_redis: bool = False
 
     def pass_on(self, admitted: Admitted) -> bool:
         """Let the request in, unless nobody waits for that any more; tells whether it is in."""
-        if self.answer.done():
+        if self.waiter.done():
             return False
-        if self.let_in is not None:
-            try:
-                self.let_in(admitted)
-            except Exception as bug:  # noqa: BLE001 (it is this request's; the others go on)
-                self.answer.set_exception(bug)
-                return False
-        if not self.answer.done():  # nobody left on the way in
-            self.answer.set_result(admitted)
+        try:
+            self.let_in(admitted)
+        except Exception as bug:  # noqa: BLE001 (it is this request's; the others go on)
+            self.refuse(bug)
+            return False
         return True
+
+    def refuse(self, error: Exception) -> None:
+        """End the wait, unless nobody waits any more."""
+        if not self.waiter.done():
+            self.waiter.set_exception(error)
 
     def arguments(self) -> tuple[str, int, int, int]:
         """Write it as the script reads it."""

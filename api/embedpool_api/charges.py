@@ -5,17 +5,18 @@ A request of a caller without limits, payers or anything to remember costs nothi
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Final
+from typing import Any, Final
 
 from msgspec import structs
 
 from embedpool_api.admission import Admission
-from embedpool_api.asks import Admitted
+from embedpool_api.asks import Admitted, Ask
 from embedpool_api.attribution import NOTHING
 from embedpool_api.callers import ANYBODY
 from embedpool_api.orders import Order
@@ -54,12 +55,18 @@ class Charges:
         """Ask `admission` for callers with limits."""
         self._admission = admission
 
-    async def opened(
-        self, order: Order, *, jobs: int, patience_s: float, post: Callable[[Charge], None]
+    def open(
+        self,
+        order: Order,
+        *,
+        jobs: int,
+        patience_s: float,
+        answer: asyncio.Future[Any],
+        post: Callable[[Charge], None],
     ) -> Charge:
         """Let an order of so many jobs in, and `post` it with its charge in that very moment.
 
-        Raises what `Admission.admit` raises; whatever happens after it was posted, the charge has
+        What refuses it ends its `answer`, as `Admission.ask` says. Whatever happens, the charge has
         to be closed.
         """
         caller = order.caller
@@ -80,19 +87,16 @@ class Charges:
             let_in(None)
             return charge
         tokens = order.tokens() if order.needs_tokens else 0
-        await self._admission.admit(
-            caller.limited,
-            tokens=tokens,
-            cost_pico_usd=tokens * order.price_per_token_pico_usd,
-            # Whole seconds: the requests of one call then lapse together, which costs Redis less.
-            hold_s=ceil(patience_s + HOLD_BEYOND_DEADLINE_S),
-            request=request,
-            let_in=let_in,
+        cost_pico_usd = tokens * order.price_per_token_pico_usd
+        # Whole seconds: the requests of one call then lapse together, which costs Redis less.
+        hold_ms = ceil(patience_s + HOLD_BEYOND_DEADLINE_S) * 1_000
+        self._admission.ask(
+            Ask(request, caller.limited, tokens, cost_pico_usd, hold_ms, answer, let_in)
         )
         return charge
 
     def closed(self, charge: Charge, *, never_queued: bool = False) -> None:
-        """The request is over; where it never reached the queue, nothing of it counts."""
+        """The request is over; where it was not let in or queued, nothing of it counts."""
         if charge.admitted is None:
             return
         if never_queued:

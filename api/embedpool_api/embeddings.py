@@ -178,27 +178,30 @@ class Embeddings:
         if order.needs_tokens:
             order = await self._counted(order)
         pieces = cut(order.fitted.inputs)
-        patience_s = order.give_up_at - asyncio.get_running_loop().time()
-        posted: list[tuple[Answer, Charge]] = []
+        loop = asyncio.get_running_loop()
+        answer = passage.answer = Answer(len(pieces), loop, give_up_at=order.give_up_at)
 
         def post(charge: Charge) -> None:
-            answer = passage.answer = self._lanes.post(
+            self._lanes.post(
+                answer,
                 order.resolved.lane,
                 order.lane_class,
                 order.fitted.merge,
                 jobs_of(order, pieces, charge.bill_of),
-                give_up_at=order.give_up_at,
                 credential=order.caller.credential,
             )
-            posted.append((answer, charge))
 
+        charge = self._charges.open(
+            order,
+            jobs=len(pieces),
+            patience_s=order.give_up_at - loop.time(),
+            answer=answer.done,
+            post=post,
+        )
         try:
-            await self._charges.opened(order, jobs=len(pieces), patience_s=patience_s, post=post)
-            ((answer, charge),) = posted
             passage.answered(await self._answered(order, answer, receive))
         except BaseException:
-            for answer, charge in posted:
-                self._take_back(order, answer, charge)
+            self._take_back(order, answer, charge)
             raise
         self._charges.closed(charge)
         return charge

@@ -59,22 +59,20 @@ class Lanes:
 
     def post(
         self,
+        answer: Answer,
         model: str,
         lane_class: LaneClass,
         merge: MergeKey,
         jobs: Sequence[Job],
         *,
-        give_up_at: float,
         credential: bytes | None = None,
-    ) -> Answer:
-        """Send a request's jobs on their way; the answer resolves when all have replied."""
+    ) -> None:
+        """Send a request's jobs on their way; `answer` resolves when all have replied."""
         outbox = (self._open.get(model) or self._open_lane(model)).outbox
-        answer = Answer(len(jobs), asyncio.get_running_loop())
         for position, job in enumerate(jobs):
-            posted = PostedJob(answer, position, job, merge, give_up_at, credential)
+            posted = PostedJob(answer, position, job, merge, answer.give_up_at, credential)
             answer.jobs.append(posted)
             outbox.post(posted, lane_class)
-        return answer
 
     def abandon(self, model: str, answer: Answer) -> None:
         """Take an answer's unsent work away: its caller has gone, or was told something else."""

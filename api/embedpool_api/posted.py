@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 from embedpool_shared.errors import EmbedPoolError
@@ -21,10 +22,13 @@ class Answer:
     a later reply, error or disconnect changes nothing.
     """
 
-    __slots__ = ("_missing", "done", "jobs", "replies")
+    __slots__ = ("_missing", "done", "give_up_at", "jobs", "replies")
 
-    def __init__(self, size: int, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait for `size` jobs."""
+    def __init__(
+        self, size: int, loop: asyncio.AbstractEventLoop, *, give_up_at: float = inf
+    ) -> None:
+        """Wait for `size` jobs until then, on the loop's clock."""
+        self.give_up_at = give_up_at
         self.done: asyncio.Future[Sequence[JobReply]] = loop.create_future()
         self.replies: list[JobReply | None] = [None] * size
         self.jobs: list[PostedJob] = []
@@ -71,8 +75,10 @@ class Answer:
 
     @property
     def is_accepted(self) -> bool:
-        """Tell whether Redis confirmed every one of the jobs."""
-        return all(job.pack is not None and job.pack.is_accepted for job in self.jobs)
+        """Tell whether Redis confirmed every one of the jobs; not before they are posted."""
+        return bool(self.jobs) and all(
+            job.pack is not None and job.pack.is_accepted for job in self.jobs
+        )
 
 
 @dataclass(slots=True, eq=False)

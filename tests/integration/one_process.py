@@ -154,9 +154,9 @@ class ApiSide:
         """Send a request of these jobs on its way."""
         give_up_at = asyncio.get_running_loop().time() + patience_s
         posted = [job_of(texts, tokens=tokens) for texts in jobs]
-        return self.lanes.post(
-            model, lane_class, merge or MergeKey(model), posted, give_up_at=give_up_at
-        )
+        answer = Answer(len(posted), asyncio.get_running_loop(), give_up_at=give_up_at)
+        self.lanes.post(answer, model, lane_class, merge or MergeKey(model), posted)
+        return answer
 
     async def ask(self, *texts: Input, patience_s: float = 30.0, **options: Any) -> list[bytes]:
         """Post one job of these texts and return their vectors."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from embedpool_api.posted import Answer
 from embedpool_shared.jobs import CacheUse, JobReply, LaneClass
 from embedpool_shared.sealing import Secrets
 from embedpool_worker.cached_vectors import Spaces
@@ -69,8 +70,9 @@ async def replies_to(
     """Ask for these in one job that allows this use of the cache."""
     job = job_of(texts)
     job.cache = cache
-    give_up_at = asyncio.get_running_loop().time() + 30.0
-    answer = api.lanes.post(MODEL, LaneClass.INTERACTIVE, MERGE, [job], give_up_at=give_up_at)
+    loop = asyncio.get_running_loop()
+    answer = Answer(1, loop, give_up_at=loop.time() + 30.0)
+    api.lanes.post(answer, MODEL, LaneClass.INTERACTIVE, MERGE, [job])
     async with asyncio.timeout(30.0):
         return list(await answer.done)
 

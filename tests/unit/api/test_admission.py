@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from embedpool_api.admission import LEASE_MS, REARM_S, Admission
-from embedpool_api.asks import Admitted
+from embedpool_api.asks import Admitted, Ask
 from embedpool_shared.accounts import Limits
 from embedpool_shared.errors import QueueUnavailable, RateLimited
 from embedpool_shared.names import Names
@@ -51,22 +51,17 @@ class Hall:
         asked = (len(told.arguments) - 7) // STEP
         return [0, 0, *[value for _ in range(asked) for value in (*verdict, 1, 1)]]
 
-    async def admit(
-        self,
-        limited: Any = KEY,
-        *,
-        tokens: int = 5,
-        let_in: Callable[[Admitted], None] | None = None,
-    ) -> Admitted:
+    async def admit(self, limited: Any = KEY, *, tokens: int = 5) -> Admitted:
         self._count += 1
         return await self.admission.admit(
-            limited,
-            tokens=tokens,
-            cost_pico_usd=7,
-            hold_s=180.0,
-            request=f"r{self._count}",
-            let_in=let_in,
+            limited, tokens=tokens, cost_pico_usd=7, hold_s=180.0, request=f"r{self._count}"
         )
+
+    def ask(self, *, let_in: Callable[[Admitted], None]) -> asyncio.Future[Any]:
+        self._count += 1
+        waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.admission.ask(Ask(f"r{self._count}", KEY, 5, 7, 180_000, waiter, let_in))
+        return waiter
 
     def asked(self) -> list[list[Any]]:
         """The requests of each admit call."""
@@ -247,16 +242,34 @@ def test_whoever_goes_on_in_the_moment_of_the_verdict_gives_back_himself() -> No
     gone_on: list[Admitted] = []
 
     async def act(hall: Hall) -> None:
-        def go_on(admitted: Admitted) -> None:
-            gone_on.append(admitted)
-            asking.cancel()
-
-        asking = asyncio.ensure_future(hall.admit(let_in=go_on))
-        with pytest.raises(asyncio.CancelledError):
-            await asking
+        waiter = hall.ask(let_in=gone_on.append)
+        await asyncio.sleep(1.0)
+        waiter.cancel()
 
     assert in_a_hall(act).released() == []
     assert [admitted.reserved for admitted in gone_on] == [("key:k",)]
+
+
+def test_nobody_goes_on_who_does_not_wait_any_more() -> None:
+    gone_on: list[Admitted] = []
+
+    async def act(hall: Hall) -> None:
+        hall.line.takes_s = 0.5
+        waiter = hall.ask(let_in=gone_on.append)
+        await asyncio.sleep(0.1)
+        waiter.cancel()
+
+    assert in_a_hall(act).released() == [("", ["r1"])]
+    assert gone_on == []
+
+
+def test_a_refusal_ends_the_wait() -> None:
+    async def act(hall: Hall) -> None:
+        hall.verdicts["key:k"] = (1, 1_000)
+        with pytest.raises(RateLimited):
+            await hall.ask(let_in=lambda _: None)
+
+    in_a_hall(act)
 
 
 def test_who_stumbles_on_the_way_in_is_given_back_and_the_others_are_in() -> None:
@@ -264,11 +277,10 @@ def test_who_stumbles_on_the_way_in_is_given_back_and_the_others_are_in() -> Non
         def stumble(_: Admitted) -> None:
             raise ZeroDivisionError
 
-        first, second = await asyncio.gather(
-            hall.admit(let_in=stumble), hall.admit(), return_exceptions=True
-        )
-        assert isinstance(first, ZeroDivisionError)
-        assert isinstance(second, Admitted)
+        first = hall.ask(let_in=stumble)
+        await hall.admit()
+        with pytest.raises(ZeroDivisionError):
+            await first
 
     assert in_a_hall(act).released() == [("", ["r1"])]
 
@@ -321,6 +333,18 @@ def test_what_a_lost_reply_may_have_granted_is_given_back_once_redis_answers() -
         hall.line.is_away = False
 
     assert in_a_hall(act).released() == [(0, ["r1"])]
+
+
+def test_what_may_have_been_granted_is_given_back_before_the_next_request_is_asked_for() -> None:
+    async def act(hall: Hall) -> None:
+        hall.line.loses_replies = 1
+        with pytest.raises(QueueUnavailable):
+            await hall.admit()
+        await hall.admit()
+
+    told = [told.what for told in in_a_hall(act).line.told]
+
+    assert told == ["admit", "release", "admit"]
 
 
 def test_a_release_whose_reply_was_lost_is_repeated() -> None:

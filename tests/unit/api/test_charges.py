@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from embedpool_api.asks import Admitted
+from embedpool_api.asks import Admitted, Ask
 from embedpool_api.attribution import NOTHING, Attribution
 from embedpool_api.callers import MASTER, Caller
 from embedpool_api.charges import HOLD_BEYOND_DEADLINE_S, Charge, Charges
@@ -26,18 +25,17 @@ class FakeAdmission:
     """Lets everybody in, or nobody, and remembers."""
 
     def __init__(self, refusal: Exception | None = None) -> None:
-        self.asked: list[dict[str, Any]] = []
+        self.asked: list[Ask] = []
         self.ends: list[Admitted] = []
         self.given_back: list[Admitted] = []
         self._refusal = refusal
 
-    async def admit(self, limited: Sequence[tuple[str, Limits]], **asked: Any) -> Admitted:
-        self.asked.append({"limited": limited, **asked})
+    def ask(self, ask: Ask) -> None:
+        self.asked.append(ask)
         if self._refusal:
-            raise self._refusal
-        admitted = Admitted(asked["request"])
-        asked["let_in"](admitted)
-        return admitted
+            ask.refuse(self._refusal)
+        else:
+            ask.pass_on(Admitted(ask.request))
 
     def ended(self, admitted: Admitted) -> None:
         self.ends.append(admitted)
@@ -47,14 +45,25 @@ class FakeAdmission:
 
 
 def opened(admission: FakeAdmission, order: Order, *, jobs: int = 1) -> Charge:
+    """Open a charge; what was posted in that moment must be whole. Raises what refused it."""
     any_admission: Any = admission
-    posted: list[Charge] = []
-    opening = Charges(any_admission).opened(
-        order, jobs=jobs, patience_s=60.0, post=lambda charge: posted.append(replace(charge))
-    )
-    charge = asyncio.run(opening)
-    assert [(one.bill, one.admitted) for one in posted] == [(charge.bill, charge.admitted)]
-    return charge
+
+    async def run() -> Charge:
+        posted: list[Charge] = []
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        charge = Charges(any_admission).open(
+            order,
+            jobs=jobs,
+            patience_s=60.0,
+            answer=answer,
+            post=lambda charge: posted.append(replace(charge)),
+        )
+        if answer.done():
+            await answer
+        assert [(one.bill, one.admitted) for one in posted] == [(charge.bill, charge.admitted)]
+        return charge
+
+    return asyncio.run(run())
 
 
 def test_an_open_callers_plain_request_has_no_bill() -> None:
@@ -98,9 +107,9 @@ def test_limits_are_asked_with_the_tokens_their_price_and_the_deadline() -> None
     opened(admission, order)
 
     (asked,) = admission.asked
-    assert asked["limited"] == (("key:a", TIGHT),)
-    assert (asked["tokens"], asked["cost_pico_usd"]) == (50, 1_000)
-    assert asked["hold_s"] == 60.0 + HOLD_BEYOND_DEADLINE_S
+    assert asked.limited == (("key:a", TIGHT),)
+    assert (asked.tokens, asked.cost_pico_usd) == (50, 1_000)
+    assert asked.hold_ms == (60 + HOLD_BEYOND_DEADLINE_S) * 1_000
 
 
 def test_limits_on_requests_alone_are_asked_without_tokens() -> None:
@@ -108,7 +117,7 @@ def test_limits_on_requests_alone_are_asked_without_tokens() -> None:
 
     opened(admission, order_of("a", limits=Limits(rpm=1)))
 
-    assert admission.asked[0]["tokens"] == 0
+    assert admission.asked[0].tokens == 0
 
 
 def test_a_refusal_is_the_callers() -> None:

@@ -77,8 +77,10 @@ async def lanes_on(redis: Redis) -> AsyncIterator[Lanes]:
 
 def post(lanes: Lanes, *texts: str, model: str = "m") -> Answer:
     jobs = [job_of(text) for text in texts]
-    give_up_at = asyncio.get_running_loop().time() + 60.0
-    return lanes.post(model, LaneClass.INTERACTIVE, MERGE, jobs, give_up_at=give_up_at)
+    loop = asyncio.get_running_loop()
+    answer = Answer(len(jobs), loop, give_up_at=loop.time() + 60.0)
+    lanes.post(answer, model, LaneClass.INTERACTIVE, MERGE, jobs)
+    return answer
 
 
 def test_a_requests_jobs_come_back_in_their_order() -> None:
