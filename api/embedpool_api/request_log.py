@@ -110,7 +110,8 @@ def _fill_in(line: RequestLine, passage: Passage) -> None:
             if posted.pack is not None
         ]
     line.tokens = passage.tokens
-    line.usd = passage.cost_pico_usd / PICO_PER_USD
+    if pico_usd := passage.cost_pico_usd:
+        line.usd = pico_usd / PICO_PER_USD
     _fill_in_call(line, passage)
 
 

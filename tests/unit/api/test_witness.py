@@ -161,6 +161,7 @@ def test_a_refusal_has_its_reason(error: Exception, reason: str) -> None:
     assert values[f"refusals_total {reason}"] == 1
     assert values["request_seconds unknown interactive"] == 1
     assert watched.lines[0]["error"] == type(error).__name__
+    assert "usd" not in watched.lines[0]
 
 
 def test_every_reason_of_the_table_is_one_that_some_error_has() -> None:
