@@ -51,6 +51,8 @@ def config_of(fake: FakeProvider) -> dict[str, Any]:
             openai_entry("throttled", fake, "sk-throttled-a", "sk-throttled-b"),
             openai_entry("left", fake),
             *(openai_entry(f"repeats-{status}", fake, CANARY) for status in REPEATING_STATUSES),
+            # Where a test counts slots, no other may have cost the key some of them.
+            openai_entry("occupied", fake),
         ],
         "router_settings": {
             "model_group_alias": {"embeddings-please": "small"},

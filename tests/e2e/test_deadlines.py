@@ -72,8 +72,8 @@ async def test_what_was_not_sent_when_its_caller_left_is_never_sent(
     async with callers(SLOTS, pool.url) as staying, callers(50, pool.url) as leaving:
         await occupy_every_slot(staying, provider)
         for n, caller in enumerate(leaving):
-            caller.send(asked("left", [f"leaves {n}", f"leaves {n} too"]))
-        await until(lambda: store.waiting("left") == SLOTS + 100, "all of them waiting")
+            caller.send(asked("occupied", [f"leaves {n}", f"leaves {n} too"]))
+        await until(lambda: store.waiting("occupied") == SLOTS + 100, "all of them waiting")
 
         await asyncio.gather(*(caller.hang_up() for caller in leaving))
         answers = [await caller.receive() for caller in staying]
@@ -83,7 +83,7 @@ async def test_what_was_not_sent_when_its_caller_left_is_never_sent(
     assert {item for call in provider.calls for item in call.items} == {
         f"stays {n}" for n in range(SLOTS)
     }
-    unused = [record for record in store.ledger("left") if record.reason == "cancelled"]
+    unused = [record for record in store.ledger("occupied") if record.reason == "cancelled"]
     assert len(unused) == 50
     assert {(one.used, one.paid, one.waste) for one in unused} == {(0, 0, 0)}
 
@@ -91,7 +91,7 @@ async def test_what_was_not_sent_when_its_caller_left_is_never_sent(
 async def occupy_every_slot(staying: list[Caller], provider: FakeProvider) -> None:
     """Give each caller a provider call of its own."""
     for n, caller in enumerate(staying):
-        caller.send(asked("left", f"stays {n}"))
+        caller.send(asked("occupied", f"stays {n}"))
         await until(lambda sent=n + 1: provider.totals.calls == sent, "a call of its own")  # type: ignore[misc]
 
 
