@@ -70,7 +70,7 @@ class Lanes:
         """Send a request's jobs on their way; `answer` resolves when all have replied."""
         outbox = (self._open.get(model) or self._open_lane(model)).outbox
         for position, job in enumerate(jobs):
-            posted = PostedJob(answer, position, job, merge, answer.give_up_at, credential)
+            posted = PostedJob(answer, position, job, merge, credential)
             answer.jobs.append(posted)
             outbox.post(posted, lane_class)
 

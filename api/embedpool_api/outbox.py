@@ -140,7 +140,7 @@ class Outbox:
             pack.jobs += 1
             pack.items += len(job.inputs)
             pack.size_bytes += job.size_bytes
-            pack.budget_s = max(pack.budget_s, posted.give_up_at - now)
+            pack.budget_s = max(pack.budget_s, posted.answer.give_up_at - now)
             posted.pack = pack
         for pack in packs:
             self.packs[pack.pack_id] = pack
@@ -197,7 +197,7 @@ class Outbox:
         for posted in pack.open.values():
             job = posted.job
             job.merge = merges.setdefault(posted.merge, len(merges))
-            job.budget_ms = max(1, int((posted.give_up_at - now) * 1_000))
+            job.budget_ms = max(1, int((posted.answer.give_up_at - now) * 1_000))
             if posted.credential is not None:
                 job.sealed = self._seal(posted.credential, job_place(pack.pack_id, job.number))
             jobs.append(job)

@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import inf
 from typing import Final
 
 from embedpool_shared.errors import EmbedPoolError
@@ -24,9 +23,7 @@ class Answer:
 
     __slots__ = ("_missing", "done", "give_up_at", "jobs", "replies")
 
-    def __init__(
-        self, size: int, loop: asyncio.AbstractEventLoop, *, give_up_at: float = inf
-    ) -> None:
+    def __init__(self, size: int, loop: asyncio.AbstractEventLoop, *, give_up_at: float) -> None:
         """Wait for `size` jobs until then, on the loop's clock."""
         self.give_up_at = give_up_at
         self.done: asyncio.Future[Sequence[JobReply]] = loop.create_future()
@@ -89,7 +86,6 @@ class PostedJob:
     position: int  # among the answer's jobs
     job: Job
     merge: MergeKey
-    give_up_at: float  # on the loop's clock
     credential: bytes | None = field(default=None, repr=False)  # the caller's own provider key
     pack: PostedPack | None = None
 

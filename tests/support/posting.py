@@ -30,11 +30,10 @@ def answer_to(
 ) -> Answer:
     """Build the answer that a request of these jobs waits for."""
     loop = asyncio.get_running_loop()
-    answer = Answer(len(jobs), loop)
+    answer = Answer(len(jobs), loop, give_up_at=loop.time() + budget_s)
     for position, given in enumerate(jobs):
         job = given if isinstance(given, Job) else job_of(*given)
-        give_up_at = loop.time() + budget_s
-        answer.jobs.append(PostedJob(answer, position, job, merge, give_up_at))
+        answer.jobs.append(PostedJob(answer, position, job, merge))
     return answer
 
 

@@ -22,6 +22,8 @@ from embedpool_worker.deployments import Deployment
 from embedpool_worker.held import HeldJob, Item
 
 OK: Final = "ok"
+TIMEOUT: Final = "timeout"
+"""The outcome, and the error's code, of a call that was not answered in time."""
 CUT_OFF: Final = ""
 """The outcome of a call that we ended ourselves: nobody knows what would have come of it."""
 OUTCOME_OF: Final[dict[type[ProviderError], str]] = {
@@ -75,6 +77,6 @@ class Called:
 
 def outcome(error: ProviderError) -> str:
     """Name how a call ended that raised `error`."""
-    if isinstance(error, ProviderUnavailable) and error.code == "timeout":
-        return "timeout"
+    if isinstance(error, ProviderUnavailable) and error.code == TIMEOUT:
+        return TIMEOUT
     return next((OUTCOME_OF[cls] for cls in type(error).__mro__ if cls in OUTCOME_OF), "wrong")

@@ -19,7 +19,7 @@ from embedpool_shared.errors import (
     ProviderUnavailable,
 )
 from embedpool_shared.jobs import Input, LaneClass, MergeKey
-from embedpool_worker.called import OWN_KEY, Called
+from embedpool_worker.called import OWN_KEY, TIMEOUT, Called
 from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Deployment
 from embedpool_worker.headroom import Need
@@ -36,8 +36,6 @@ from embedpool_worker.witness import LaneWitness, unwatched
 log = logging.getLogger(__name__)
 
 MAX_TRIES: Final = 3
-TIMEOUT: Final = "timeout"
-"""The code of a call that was not answered in time."""
 
 
 @dataclass(slots=True, eq=False)

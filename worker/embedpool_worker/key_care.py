@@ -14,6 +14,7 @@ from embedpool_shared.errors import (
     QuotaExhausted,
 )
 from embedpool_shared.provider_keys import RestReason
+from embedpool_worker.called import TIMEOUT
 from embedpool_worker.key_policy import QUOTA_REST_S, RETIRED_FOR_S, SHORTEST_REST_S
 from embedpool_worker.keyring import KeyHealth
 from embedpool_worker.permits import Permit, Permits
@@ -98,7 +99,7 @@ class KeyCare:
         if error.retry_after_s:
             back_at = now + max(SHORTEST_REST_S, error.retry_after_s)
         opened = health.failed(now, back_at=back_at)
-        is_slow = error.code == "timeout"
+        is_slow = error.code == TIMEOUT
         if back_at is not None:
             self._cool(health, back_at, RestReason.THROTTLED, halves=is_slow)
         elif opened:

@@ -60,8 +60,8 @@ async def ok(send: Send, body: bytes = b"12345") -> None:
 async def answered(passage: Passage, send: Send) -> None:
     passage.caller, passage.resolved, passage.order = CALLER, RESOLVED, order_of("a", CANARY)
     passage.bytes_in = 40
-    passage.answer = Answer(1, asyncio.get_running_loop())
-    posted = PostedJob(passage.answer, 0, _job(), MergeKey(MODEL), 1e9)
+    passage.answer = Answer(1, asyncio.get_running_loop(), give_up_at=1e9)
+    posted = PostedJob(passage.answer, 0, _job(), MergeKey(MODEL))
     posted.pack = PostedPack("pack-1", LaneClass.INTERACTIVE, 1, 2, 40, 0, 1.0, is_accepted=True)
     passage.answer.jobs.append(posted)
     passage.answered([reply_of(cached=1)])
