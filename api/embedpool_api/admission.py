@@ -1,7 +1,8 @@
 """Lets requests in as far as the limits of their key, team and user go; Redis decides.
 
 Invariants:
-- All requests of a tick make one script call per account, all calls one write.
+- All requests of a tick make one script call per account, all calls one write; what an account lets
+  in of them is one reservation.
 - What one account granted and another refused goes back, and so does what a caller who has gone
   or was told something else was granted; a reply that was lost makes no difference.
 - Redis away: whoever waits is told within a second, and nothing is let in.
@@ -10,17 +11,14 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from itertools import chain, count
 from typing import Any, Final
 
-from embedpool_api.allowances import (
-    limit_arguments,
-    refusal,
-    reserves,
-    standings,
-)
-from embedpool_api.asks import Admitted, Ask, Call, calls_of
+from embedpool_api.allowances import refusal, reserves, standings
+from embedpool_api.asks import Admitted, Ask, Call, Share, calls_of
 from embedpool_api.holdings import Holdings, Notice
 from embedpool_api.outbox import queue_unavailable
 from embedpool_shared.accounts import Limits
@@ -39,6 +37,8 @@ SAY_AFTER_S: Final = 0.01
 REARM_S: Final = 5.0
 """How often requests in flight are said again, so that they count no longer than we live."""
 
+_process: Final = secrets.token_hex(6)
+
 
 class Admission:
     """Owns the admission line."""
@@ -56,6 +56,7 @@ class Admission:
         self._names = names
         self._api_id = api_id
         self._spawn = spawn
+        self._reservations = (f"{_process}.{number:x}" for number in count())
         self._line: Line | None = None
         self._asks: list[Ask] = []
         self._holdings = Holdings()
@@ -72,15 +73,14 @@ class Admission:
         tokens: int,
         cost_pico_usd: int,
         hold_s: float,
-        request: str,
     ) -> Admitted:
-        """Await what `ask` asks; no limits are no wait. Raises what ends the wait there."""
+        """Await what `ask` asks, for one job; no limits are no wait. Raises what ends the wait."""
         if not limited:
-            return Admitted(request)
+            return Admitted(Share(""))
         verdict: asyncio.Future[Admitted] = asyncio.get_running_loop().create_future()
         hold_ms = max(1, round(hold_s * 1_000))
         let_in = verdict.set_result
-        self.ask(Ask(request, limited, tokens, cost_pico_usd, hold_ms, verdict, let_in))
+        self.ask(Ask(limited, 1, tokens, cost_pico_usd, hold_ms, verdict, let_in))
         try:
             return await verdict
         except asyncio.CancelledError:
@@ -112,7 +112,7 @@ class Admission:
     def give_back(self, admitted: Admitted) -> None:
         """The request never reached the queue: it counts nowhere, and ended."""
         for account in admitted.reserved:
-            self._holdings.give_back(account, [admitted.request])
+            self._holdings.give_back(account, [admitted.share])
             self._rouse()
         self.ended(admitted)
 
@@ -163,46 +163,49 @@ class Admission:
         taken, self._asks = self._asks[:MAX_CALL_REQUESTS], self._asks[MAX_CALL_REQUESTS:]
         asks = [ask for ask in taken if not ask.waiter.done()]
         calls = calls_of(asks)
-        hearing = _Hearing(partial(self._hear, calls, asks))
-        arguments = [self._admit_arguments(call) for call in calls]
+        reservation = next(self._reservations)
+        hearing = _Hearing(partial(self._hear, reservation, calls, asks))
+        arguments = [self._admit_arguments(call, reservation) for call in calls]
         try:
             hearing(await _send(line, "admit", arguments, heard=hearing))
         except QueueUnavailable:
             if not hearing.is_over:
-                self._doubt(calls)
+                self._doubt(calls, reservation)
                 self._fail(asks)
             raise
 
-    def _hear(self, calls: Sequence[Call], asks: Sequence[Ask], replies: Sequence[Any]) -> None:
+    def _hear(
+        self, reservation: str, calls: Sequence[Call], asks: Sequence[Ask], replies: Sequence[Any]
+    ) -> None:
         for call, reply in zip(calls, replies, strict=True):
-            self._read(call, reply)
-        for ask in asks:
-            self._decide(ask)
+            if isinstance(reply, QueueUnavailable):
+                self._doubt([call], reservation)
+                for ask in call.asks:
+                    ask.is_refused_by_redis = True
+            else:
+                self._read(call, reply)
+        for number, ask in enumerate(asks):
+            self._decide(ask, ask.share_of(reservation, number))
 
-    def _admit_arguments(self, call: Call) -> tuple[list[str], list[Any]]:
+    def _admit_arguments(self, call: Call, reservation: str) -> tuple[list[str], list[Any]]:
         names = self._names.account(call.account)
         in_flight = 0 if call.limits.parallel is None else self._holdings.stated(call.account)
-        arguments = [*limit_arguments(call.limits), self._api_id, in_flight, LEASE_MS]
-        for ask in call.asks:
-            arguments += ask.arguments()
-        return [names.account, names.window, names.held], arguments
+        return [names.account, names.window, names.held], call.arguments(
+            reservation, api_id=self._api_id, in_flight=in_flight, lease_ms=LEASE_MS
+        )
 
-    def _read(self, call: Call, reply: Any) -> None:
-        if isinstance(reply, QueueUnavailable):
-            self._doubt([call])
-            for ask in call.asks:
-                ask.is_refused_by_redis = True
-            return
+    def _read(self, call: Call, reply: Sequence[int]) -> None:
+        tokens = [ask.tokens for ask in call.asks]
         for ask, standing in zip(
-            call.asks, standings(call.account, call.limits, reply), strict=True
+            call.asks, standings(call.account, call.limits, reply, tokens), strict=True
         ):
             ask.standings.append(standing)
             if standing.is_in_flight:
                 self._holdings.begin(call.account)
                 self._keep_armed()
 
-    def _decide(self, ask: Ask) -> None:
-        admitted = Admitted(ask.request, tuple(ask.standings))
+    def _decide(self, ask: Ask, share: Share) -> None:
+        admitted = Admitted(share, ask.standings)
         error: EmbedPoolError | None = _unavailable() if ask.is_refused_by_redis else None
         error = error or refusal(ask.standings, tokens=ask.tokens)
         if error is None and ask.pass_on(admitted):
@@ -211,12 +214,12 @@ class Admission:
         if error is not None:
             ask.refuse(error)
 
-    def _doubt(self, calls: Sequence[Call]) -> None:
+    def _doubt(self, calls: Sequence[Call], reservation: str) -> None:
         """Take back whatever these calls may have been granted."""
         self._is_in_doubt = True
         for call in calls:
             if reserves(call.limits):
-                self._holdings.give_back(call.account, [ask.request for ask in call.asks])
+                self._holdings.give_back(call.account, [Share(reservation)])
             if call.limits.parallel is not None:
                 self._holdings.doubt(call.account)
 
@@ -226,7 +229,7 @@ class Admission:
 
     async def _give_back_due(self, line: Line) -> None:
         with_numbers, self._says_numbers = self._says_numbers, False
-        notices = self._holdings.notices(max_requests=MAX_CALL_REQUESTS, with_numbers=with_numbers)
+        notices = self._holdings.notices(max_shares=MAX_CALL_REQUESTS, with_numbers=with_numbers)
         if not notices:
             return
         calls = [self._release_arguments(notice) for notice in notices]
@@ -244,7 +247,8 @@ class Admission:
     def _release_arguments(self, notice: Notice) -> tuple[list[str], list[Any]]:
         names = self._names.account(notice.account)
         in_flight = "" if notice.in_flight is None else notice.in_flight
-        return [names.window, names.held], [self._api_id, in_flight, LEASE_MS, *notice.unwanted]
+        shares = chain.from_iterable(notice.unwanted)
+        return [names.window, names.held], [self._api_id, in_flight, LEASE_MS, *shares]
 
     def _keep_armed(self) -> None:
         if not self._is_rearming:

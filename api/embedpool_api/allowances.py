@@ -5,10 +5,10 @@ The admission script decides; here its arguments are written and its verdicts ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from embedpool_shared.accounts import PICO_PER_USD, Limits
 from embedpool_shared.errors import BudgetExceeded, CallerError, RateLimited, RequestExceedsLimit
@@ -27,8 +27,8 @@ _TOKEN_HEADERS: Final = (
     b"x-ratelimit-remaining-tokens",
     b"x-ratelimit-reset-tokens",
 )
-_REPLY_HEAD: Final = 2
-_REPLY_STEP: Final = 4
+_REPLY_HEAD: Final = 4
+_REPLY_STEP: Final = 3
 
 
 class Limit(IntEnum):
@@ -84,13 +84,23 @@ def limit_arguments(limits: Limits) -> list[int | str]:
     return ["" if limit is None else limit for limit in wanted]
 
 
-def standings(account: str, limits: Limits, reply: Sequence[Any]) -> list[Standing]:
-    """Read the script's reply about some requests, in their order."""
-    resets = reply[:_REPLY_HEAD]
-    return [
-        Standing(account, limits, *reply[at : at + _REPLY_STEP], *resets)
+def standings(
+    account: str, limits: Limits, reply: Sequence[int], tokens: Iterable[int]
+) -> list[Standing]:
+    """Read the script's reply about requests of so many tokens each, in their order."""
+    requests_reset_ms, tokens_reset_ms, requests, used = reply[:_REPLY_HEAD]
+    refused = {
+        reply[at]: (reply[at + 1], reply[at + 2])
         for at in range(_REPLY_HEAD, len(reply), _REPLY_STEP)
-    ]
+    }
+    found = []
+    for place, more in enumerate(tokens):
+        verdict, wait_ms = refused.get(place, (0, 0))
+        if verdict == 0:
+            requests, used = requests + 1, used + more
+        counted = (requests, used, requests_reset_ms, tokens_reset_ms)
+        found.append(Standing(account, limits, verdict, wait_ms, *counted))
+    return found
 
 
 class TooFast(RateLimited):

@@ -1,28 +1,42 @@
-"""Requests that wait to be let in, and the calls they make together. Pure but for futures."""
+"""Requests that wait to be let in, and the calls they make together. Pure but for futures.
+
+All requests of one write share a reservation: an account that lets some of them in holds one entry
+for these, and each knows its number in it and its share of it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from embedpool_api.allowances import Header, Standing, rate_limit_headers
+from embedpool_api.allowances import Header, Standing, limit_arguments, rate_limit_headers
 from embedpool_shared.accounts import Limits
+
+
+class Share(NamedTuple):
+    """What a reservation holds for one of its requests, as the release script reads it."""
+
+    reservation: str
+    number: int | str = ""  # in the reservation; "" stands for all that are in it
+    jobs: int = 0
+    tokens: int = 0
+    cost_pico_usd: int = 0
 
 
 @dataclass(slots=True, eq=False)
 class Admitted:
     """One request let in by every account that limits it."""
 
-    request: str
-    standings: tuple[Standing, ...] = ()
+    share: Share
+    standings: Sequence[Standing] = ()
     has_ended: bool = False
 
     @property
-    def reserved(self) -> tuple[str, ...]:
+    def reserved(self) -> list[str]:
         """The accounts that hold a reservation for it."""
-        return tuple([standing.account for standing in self.standings if standing.is_reserved])
+        return [standing.account for standing in self.standings if standing.is_reserved]
 
     def headers(self) -> list[Header]:
         """Write the `x-ratelimit-*` of whichever account has least left."""
@@ -33,8 +47,8 @@ class Admitted:
 class Ask:
     """One request that waits to be let in."""
 
-    request: str
     limited: Sequence[tuple[str, Limits]]
+    jobs: int
     tokens: int
     cost_pico_usd: int
     hold_ms: int
@@ -59,9 +73,9 @@ class Ask:
         if not self.waiter.done():
             self.waiter.set_exception(error)
 
-    def arguments(self) -> tuple[str, int, int, int]:
-        """Write it as the script reads it."""
-        return self.request, self.tokens, self.cost_pico_usd, self.hold_ms
+    def share_of(self, reservation: str, number: int) -> Share:
+        """Say what the reservation holds for it where it is let in."""
+        return Share(reservation, number, self.jobs, self.tokens, self.cost_pico_usd)
 
 
 @dataclass(slots=True)
@@ -71,6 +85,25 @@ class Call:
     account: str
     limits: Limits
     asks: list[Ask] = field(default_factory=list)
+
+    def arguments(
+        self, reservation: str, *, api_id: str, in_flight: int, lease_ms: int
+    ) -> list[Any]:
+        """Write it as the admission script reads it.
+
+        What is reserved lapses when the last of the requests would; most ask for the same.
+        """
+        each: list[Any] = []
+        tokens = cost_pico_usd = jobs = hold_ms = 0
+        for ask in self.asks:
+            each += ask.tokens, ask.cost_pico_usd, ask.jobs
+            tokens += ask.tokens
+            cost_pico_usd += ask.cost_pico_usd
+            jobs += ask.jobs
+            hold_ms = max(hold_ms, ask.hold_ms)
+        limits = limit_arguments(self.limits)
+        ours = [api_id, in_flight, lease_ms, reservation, hold_ms]
+        return [*limits, *ours, tokens, cost_pico_usd, jobs, *each]
 
 
 def calls_of(asks: Sequence[Ask]) -> list[Call]:

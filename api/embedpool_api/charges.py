@@ -10,7 +10,6 @@ import itertools
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any, Final
 
 from msgspec import structs
@@ -36,6 +35,7 @@ class Charge:
 
     bill: Bill | None = None
     admitted: Admitted | None = None
+    tokens: Sequence[int] = ()  # reserved for each job
 
     def headers(self) -> Sequence[Header]:
         """Write the `x-ratelimit-*` headers; none for a caller without limits."""
@@ -45,7 +45,10 @@ class Charge:
         """The bill that goes with the job at `position`; only the first carries the metadata."""
         if self.bill is None or position == 0:
             return self.bill
-        return structs.replace(self.bill, part=position, metadata="")
+        reserved_tokens = self.tokens[position] if self.tokens else 0
+        return structs.replace(
+            self.bill, part=position, metadata="", reserved_tokens=reserved_tokens
+        )
 
 
 class Charges:
@@ -77,21 +80,24 @@ class Charges:
         request = f"{_process}{next(_numbers):x}"
         accounts, metadata = order.attribution
 
-        def let_in(admitted: Admitted | None) -> None:
-            reserved = list(admitted.reserved) if admitted else []
-            charge.bill = Bill(request, jobs, list(accounts), reserved, order.call_id, metadata)
-            charge.admitted = admitted
+        bill = Bill(request, jobs, list(accounts), [], order.call_id, metadata)
+        if not caller.limited:
+            charge.bill = bill
+            post(charge)
+            return charge
+
+        def let_in(admitted: Admitted) -> None:
+            bill.reserved, bill.reservation = admitted.reserved, admitted.share.reservation
+            bill.reserved_tokens = charge.tokens[0]
+            charge.bill, charge.admitted = bill, admitted
             post(charge)
 
-        if not caller.limited:
-            let_in(None)
-            return charge
         tokens = order.tokens() if order.needs_tokens else 0
+        charge.tokens = [tokens * (job + 1) // jobs - tokens * job // jobs for job in range(jobs)]
         cost_pico_usd = tokens * order.price_per_token_pico_usd
-        # Whole seconds: the requests of one call then lapse together, which costs Redis less.
-        hold_ms = ceil(patience_s + HOLD_BEYOND_DEADLINE_S) * 1_000
+        hold_ms = round((patience_s + HOLD_BEYOND_DEADLINE_S) * 1_000)
         self._admission.ask(
-            Ask(request, caller.limited, tokens, cost_pico_usd, hold_ms, answer, let_in)
+            Ask(caller.limited, jobs, tokens, cost_pico_usd, hold_ms, answer, let_in)
         )
         return charge
 

@@ -1,4 +1,4 @@
-"""What this process holds of accounts: requests in flight, and reservations to give back. Pure.
+"""What this process holds of accounts: requests in flight, and shares to give back. Pure.
 
 Redis is told the number in flight, never a difference, so a lost reply is made good by the next.
 """
@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
+from embedpool_api.asks import Share
+
 MAX_UNWANTED: Final = 10_000
-"""Reservations of one account remembered while Redis is away; older ones lapse by themselves."""
+"""Shares of one account remembered while Redis is away; older ones lapse by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +22,14 @@ class Notice:
 
     account: str
     in_flight: int | None  # None: nothing new
-    unwanted: tuple[str, ...]  # requests whose reservations go back
+    unwanted: tuple[Share, ...]  # what goes back
 
 
 @dataclass(slots=True)
 class _Holding:
     in_flight: int = 0
     is_stale: bool = False  # Redis may believe another number
-    unwanted: dict[str, None] = field(default_factory=dict)  # oldest first
+    unwanted: dict[Share, None] = field(default_factory=dict)  # oldest first
 
     @property
     def is_due(self) -> bool:
@@ -48,7 +50,7 @@ class Holdings:
 
     @property
     def are_unwanted(self) -> bool:
-        """Whether reservations are to be given back."""
+        """Whether anything is to be given back."""
         return any(holding.unwanted for holding in self._of.values())
 
     @property
@@ -75,12 +77,12 @@ class Holdings:
         for holding in self._of.values():
             holding.is_stale = holding.is_stale or holding.in_flight > 0
 
-    def give_back(self, account: str, requests: Iterable[str]) -> None:
-        """These requests will not use what was reserved for them."""
+    def give_back(self, account: str, shares: Iterable[Share]) -> None:
+        """Nobody will use these."""
         unwanted = self._holding(account).unwanted
-        unwanted.update(dict.fromkeys(requests))
-        for request in list(islice(unwanted, max(0, len(unwanted) - MAX_UNWANTED))):
-            del unwanted[request]
+        unwanted.update(dict.fromkeys(shares))
+        for share in list(islice(unwanted, max(0, len(unwanted) - MAX_UNWANTED))):
+            del unwanted[share]
 
     def stated(self, account: str) -> int:
         """Count the requests in flight for Redis, which then knows."""
@@ -91,8 +93,8 @@ class Holdings:
         self._forget_if_empty(account, holding)
         return holding.in_flight
 
-    def notices(self, *, max_requests: int, with_numbers: bool = True) -> list[Notice]:
-        """Take out what Redis has to be told, at most so many requests of each account.
+    def notices(self, *, max_shares: int, with_numbers: bool = True) -> list[Notice]:
+        """Take out what Redis has to be told, at most so many shares of each account.
 
         Where only the number in flight is new, it may be left for later.
         """
@@ -100,9 +102,9 @@ class Holdings:
         for account, holding in list(self._of.items()):
             if not (holding.unwanted or (with_numbers and holding.is_stale)):
                 continue
-            unwanted = tuple(islice(holding.unwanted, max_requests))
-            for request in unwanted:
-                del holding.unwanted[request]
+            unwanted = tuple(islice(holding.unwanted, max_shares))
+            for share in unwanted:
+                del holding.unwanted[share]
             number = holding.in_flight if holding.is_stale else None
             holding.is_stale = False
             notices.append(Notice(account, number, unwanted))

@@ -53,13 +53,15 @@ class CacheUse(IntFlag):
 class Bill(msgspec.Struct, array_like=True):
     """Who is charged for a request beside its job's account, and what is remembered of it."""
 
-    request: str  # unique, the same for all jobs of the request; names its reservations
+    request: str  # unique, the same for all jobs of the request
     jobs: int  # how many jobs the request was cut into
     accounts: list[str] = []  # "team:…", "user:…", "end_user:…", "tag:…"
-    reserved: list[str] = []  # the accounts, its own among them, that hold a reservation
+    reserved: list[str] = []  # the accounts, its own among them, that hold the reservation
     call_id: str = ""  # the id the caller saw
     metadata: str = ""  # the caller's, as canonical JSON; only with the first job
     part: int = 0  # which of its jobs this is, from 0; the request counts with the first
+    reservation: str = ""  # made for all requests that were let in together
+    reserved_tokens: int = 0  # … this job's tokens in it, which cost what its tokens cost
 
 
 class Job(msgspec.Struct, array_like=True):

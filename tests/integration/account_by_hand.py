@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
@@ -22,13 +23,12 @@ AT_CHOSEN_TIME: Final = f"cjson.decode(redis.call('GET', '{CLOCK}'))"
 class Wish:
     """One request to be let in."""
 
-    request: str
     tokens: int = 1
     cost: int = 0
-    hold_ms: int = 180_000
+    jobs: int = 1
 
-    def arguments(self) -> list[Any]:
-        return [self.request, self.tokens, self.cost, self.hold_ms]
+    def arguments(self) -> list[int]:
+        return [self.tokens, self.cost, self.jobs]
 
 
 @dataclass
@@ -45,16 +45,16 @@ class Verdict:
 
 @dataclass
 class Settled:
-    """What a range says of one request."""
+    """What a range says of one reservation."""
 
-    request: str
+    reservation: str
     ended: int = 1
-    jobs: int = 1
+    tokens: int = 0  # reserved for the jobs that ended
+    cost: int = 0  # … as well
     used: int = 0
-    cost: int = 0
 
     def arguments(self) -> list[Any]:
-        return [self.request, self.ended, self.jobs, self.used, self.cost]
+        return [self.reservation, self.ended, self.tokens, self.cost, self.used]
 
 
 @dataclass
@@ -70,18 +70,29 @@ class Account:
         self.names = Names().account(self.name)
 
     def admit(
-        self, limits: Limits, *wishes: Wish, api: str = "a1", in_flight: int = 0
+        self,
+        limits: Limits,
+        *wishes: Wish,
+        reservation: str = "r",
+        hold_ms: int = 180_000,
+        api: str = "a1",
+        in_flight: int = 0,
     ) -> list[Verdict]:
         wanted = (limits.rpm, limits.tpm, limits.parallel, limits.budget_pico_usd)
-        arguments = ["" if limit is None else limit for limit in wanted] + [api, in_flight, 15_000]
+        arguments = ["" if limit is None else limit for limit in wanted]
+        arguments += [api, in_flight, 15_000, reservation, hold_ms]
+        arguments += map(sum, zip(*(wish.arguments() for wish in wishes), strict=True))
         for wish in wishes:
             arguments += wish.arguments()
         names = self.names
         reply = self._run("admit", [names.account, names.window, names.held], arguments)
-        return [Verdict(*reply[at : at + 4], *reply[:2]) for at in range(2, len(reply), 4)]
+        return verdicts(reply, wishes)
 
-    def release(self, *requests: str, api: str = "a1", in_flight: int | str = "") -> int:
-        arguments = [api, in_flight, 15_000, *requests]
+    def release(self, *shares: tuple[Any, ...], api: str = "a1", in_flight: int | str = "") -> int:
+        """Give back shares: (reservation, number or "", jobs, tokens, cost)."""
+        arguments = [api, in_flight, 15_000]
+        for share in shares:
+            arguments += share
         released: int = self._run("release", [self.names.window, self.names.held], arguments)
         return released
 
@@ -122,6 +133,19 @@ class Account:
         seconds, ms = divmod(self.now_ms, 1_000)
         self.client.set(CLOCK, json.dumps([str(seconds), str(ms * 1_000)]))
         return self.client.register_script(at_chosen_time(name))(keys, arguments)
+
+
+def verdicts(reply: list[int], wishes: Sequence[Wish]) -> list[Verdict]:
+    """Spell out what the script says: it names the refused only, and counts before the first."""
+    refused = {place: said for place, *said in zip(*[iter(reply[4:])] * 3, strict=True)}
+    _, _, requests, tokens = reply[:4]
+    found = []
+    for place, wish in enumerate(wishes):
+        if place not in refused:
+            requests, tokens = requests + 1, tokens + wish.tokens
+        why, wait_ms = refused.get(place, (0, 0))
+        found.append(Verdict(why, wait_ms, requests, tokens, *reply[:2]))
+    return found
 
 
 @cache

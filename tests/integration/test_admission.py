@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -30,8 +31,7 @@ class Door:
     """The admissions of some api processes."""
 
     def __init__(self, site: Site, *, processes: int = 1) -> None:
-        self._count = 0
-        self._owners: dict[str, Admission] = {}
+        self._owners: dict[int, Admission] = {}
         self.site = site
         self.admissions = [
             Admission(site.line, site.names, api_id=f"a{n}", spawn=site.spawn)
@@ -41,18 +41,16 @@ class Door:
     async def admit(
         self, *limited: tuple[str, Limits], tokens: int = 1, cost: int = 0, process: int = 0
     ) -> Admitted:
-        self._count += 1
-        request = f"r{self._count}"
-        owner = self._owners[request] = self.admissions[process]
-        return await owner.admit(
-            limited, tokens=tokens, cost_pico_usd=cost, hold_s=180.0, request=request
-        )
+        owner = self.admissions[process]
+        admitted = await owner.admit(limited, tokens=tokens, cost_pico_usd=cost, hold_s=180.0)
+        self._owners[id(admitted)] = owner
+        return admitted
 
     def end(self, admitted: Admitted) -> None:
-        self._owners[admitted.request].ended(admitted)
+        self._owners[id(admitted)].ended(admitted)
 
     def give_back(self, admitted: Admitted) -> None:
-        self._owners[admitted.request].give_back(admitted)
+        self._owners[id(admitted)].give_back(admitted)
 
     async def admit_many(
         self, count: int, *limited: tuple[str, Limits], **wanted: int
@@ -104,8 +102,9 @@ async def test_a_budget_ends_where_it_ends(valkey: RedisServer) -> None:
         assert {type(error) for error in refused} == {BudgetExceeded}
         with valkey.client() as client:
             account = Account(client)
-            settled = [Settled(one.request, cost=cost) for one in admitted]
-            account.apply(*settled, cost=cost * len(settled))
+            let_in = Counter(one.share.reservation for one in admitted)
+            settled = [Settled(r, jobs, jobs, jobs * cost) for r, jobs in let_in.items()]
+            account.apply(*settled, cost=cost * len(admitted))
             assert int(account.hash()["cost"]) == budget
         assert await door.is_empty()
         with pytest.raises(BudgetExceeded, match=r"Budget used up for key: \$1"):
@@ -303,7 +302,8 @@ async def test_one_refused_call_of_several_leaves_the_others_their_replies(
         await site.call("SET", "a", "not a hash")
 
         replies = await line.run_all(
-            script("release"), [(["w", name], ["a1", "", 1, "r"]) for name in ("h", "a", "h")]
+            script("release"),
+            [(["w", name], ["a1", "", 1, "r", 0, 1, 1, 1]) for name in ("h", "a", "h")],
         )
 
         assert [replies[0], replies[2]] == [0, 0]

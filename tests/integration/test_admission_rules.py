@@ -33,14 +33,34 @@ APIS: Final = ("a1", "a2", "a3")
 
 @dataclass
 class Promise:
-    """A reservation as the rules see it."""
+    """A reservation as the rules see it: what of it is neither settled nor given back."""
 
-    tokens: int
-    cost: int
     second: int
     lapses_at: int
-    left: int | None = None
-    used: int = 0
+    jobs: int = 0
+    tokens: int = 0
+    cost: int = 0
+    requests: set[int] = field(default_factory=set)
+
+    def take(self, jobs: int, tokens: int, cost: int) -> None:
+        self.jobs -= jobs
+        self.tokens -= tokens
+        self.cost -= cost
+
+
+@dataclass
+class Open:
+    """A request that was let in, and what of it is not settled yet."""
+
+    reservation: str
+    number: int
+    jobs: int
+    tokens: int
+    cost: int
+    is_untouched: bool = True
+
+    def share(self) -> tuple[Any, ...]:
+        return self.reservation, self.number, self.jobs, self.tokens, self.cost
 
 
 @dataclass
@@ -75,29 +95,36 @@ class Rules:
     def reserved(self) -> int:
         return sum(it.cost for it in self.promises.values())
 
-    def admit(self, wishes: list[Wish], api: str, in_flight: int) -> list[tuple[int, int]]:
+    def admit(
+        self, wishes: list[Wish], api: str, in_flight: int, reservation: str, hold_ms: int
+    ) -> list[tuple[int, int]]:
         self.look()
         if self.limits.budget_pico_usd is not None:
             self.begin_period()
         self.leases.pop(api, None)
         said = []
-        for wish in wishes:
-            verdict, wait = self.verdict(wish, in_flight)
+        promise = Promise(self.now // 1_000, self.now + hold_ms)
+        for number, wish in enumerate(wishes):
+            verdict, wait = self.verdict(wish, promise, in_flight)
             said.append((verdict, wait))
             if verdict == 0:
                 in_flight += 1
-                self.count_in(wish)
+                self.count_in(wish, number, promise)
+        limits = self.limits
+        if promise.requests and (limits.rpm, limits.tpm, limits.budget_pico_usd) != (None,) * 3:
+            self.promises[reservation] = promise
         if self.limits.parallel is not None and in_flight:
             self.leases[api] = (in_flight, self.now + LEASE_MS)
         return said
 
-    def verdict(self, wish: Wish, in_flight: int) -> tuple[int, int]:
+    def verdict(self, wish: Wish, promise: Promise, in_flight: int) -> tuple[int, int]:
         limits, others = self.limits, sum(count for count, _ in self.leases.values())
+        spent = self.period_cost + self.reserved + promise.cost
         rows = [
             (1, limits.rpm, sum(self.requests.values()), 1, self.requests),
             (2, limits.tpm, sum(self.tokens.values()), wish.tokens, self.tokens),
             (3, limits.parallel, others + in_flight, 1, None),
-            (4, limits.budget_pico_usd, self.period_cost + self.reserved, wish.cost, None),
+            (4, limits.budget_pico_usd, spent, wish.cost, None),
         ]
         for number, limit, _, need, _ in rows:
             if limit is not None and need > limit:
@@ -122,38 +149,47 @@ class Rules:
                 return until - self.now
         raise AssertionError("whatever fits an empty minute fits in time")
 
-    def count_in(self, wish: Wish) -> None:
-        limits, second = self.limits, self.now // 1_000
+    def count_in(self, wish: Wish, number: int, promise: Promise) -> None:
+        limits, second = self.limits, promise.second
+        promise.take(-wish.jobs, -wish.tokens, -wish.cost)
+        promise.requests.add(number)
         if limits.rpm is not None or limits.tpm is not None:
             self.until[second] = self.now + MINUTE_MS
             self.requests[second] += 1
             self.tokens[second] += wish.tokens
-        if (limits.rpm, limits.tpm, limits.budget_pico_usd) != (None, None, None):
-            self.promises[wish.request] = Promise(
-                wish.tokens, wish.cost, second, self.now + wish.hold_ms
-            )
 
-    def settle(self, one: Settled) -> None:
+    def settle(self, one: Settled, spent: int) -> None:
         self.begin_period()
-        self.cost += one.cost
-        self.period_cost += one.cost
-        promise = self.promises.get(one.request)
-        if promise is None:
-            return
-        promise.cost = max(0, promise.cost - one.cost)
-        promise.used += one.used
-        promise.left = (one.jobs if promise.left is None else promise.left) - one.ended
-        if promise.left <= 0:
-            del self.promises[one.request]
-            if promise.second in self.until:
-                corrected = self.tokens[promise.second] + promise.used - promise.tokens
-                self.tokens[promise.second] = max(0, corrected)
+        self.cost += spent
+        self.period_cost += spent
+        promise = self.promises.get(one.reservation)
+        if promise is not None:
+            promise.take(one.ended, one.tokens, one.cost)
+            self.correct(promise, 0, one.used - one.tokens)
+            self.forget_if_over(one.reservation)
 
-    def release(self, request: str) -> None:
-        promise = self.promises.pop(request, None)
-        if promise is not None and promise.second in self.until:
-            self.requests[promise.second] -= 1
-            self.tokens[promise.second] = max(0, self.tokens[promise.second] - promise.tokens)
+    def release(self, one: Open) -> None:
+        promise = self.promises.get(one.reservation)
+        if promise is not None and one.number in promise.requests:
+            promise.requests.remove(one.number)
+            promise.take(one.jobs, one.tokens, one.cost)
+            self.correct(promise, -1, -one.tokens)
+            self.forget_if_over(one.reservation)
+
+    def release_all(self, reservation: str) -> None:
+        promise = self.promises.pop(reservation, None)
+        if promise is not None:
+            self.correct(promise, -len(promise.requests), -promise.tokens)
+
+    def correct(self, promise: Promise, requests: int, tokens: int) -> None:
+        second = promise.second
+        if second in self.until:
+            self.requests[second] += requests
+            self.tokens[second] = max(0, self.tokens[second] + tokens)
+
+    def forget_if_over(self, reservation: str) -> None:
+        if self.promises[reservation].jobs <= 0:
+            del self.promises[reservation]
 
 
 LIMITS: Final = st.builds(
@@ -164,8 +200,11 @@ LIMITS: Final = st.builds(
     budget_pico_usd=st.none() | st.integers(1, 60),
 )
 WISHES: Final = st.lists(
-    st.tuples(
-        st.integers(0, 15) | st.just(41), st.integers(0, 12), st.sampled_from([40_000, 180_000])
+    st.builds(
+        Wish,
+        tokens=st.integers(0, 15) | st.just(41),
+        cost=st.integers(0, 12),
+        jobs=st.integers(1, 3),
     ),
     min_size=1,
     max_size=4,
@@ -188,7 +227,7 @@ class Interleavings(RuleBasedStateMachine):
             mapping={"every": PERIOD_S, "reset_at": self.ideal.reset_at},
         )
         self.in_flight = dict.fromkeys(APIS, 0)
-        self.open: dict[str, tuple[Wish, int]] = {}  # request → and its jobs not ended yet
+        self.open: dict[str, Open] = {}
         self.times: dict[str, int] = {}
         self.count = 0
 
@@ -197,24 +236,29 @@ class Interleavings(RuleBasedStateMachine):
         self.account.now_ms += ms
         self.ideal.now += ms
 
-    @rule(api=st.sampled_from(APIS), asked=WISHES, jobs=st.integers(1, 3))
-    def admit(self, api: str, asked: list[tuple[int, int, int]], jobs: int) -> None:
-        wishes = []
-        for wanted in asked:
-            self.count += 1
-            wishes.append(Wish(f"r{self.count}", *wanted))
+    @rule(api=st.sampled_from(APIS), wishes=WISHES, hold_ms=st.sampled_from([40_000, 180_000]))
+    def admit(self, api: str, wishes: list[Wish], hold_ms: int) -> None:
+        self.count += 1
+        reservation, in_flight = f"r{self.count}", self.in_flight[api]
 
-        expected = self.ideal.admit(wishes, api, self.in_flight[api])
+        expected = self.ideal.admit(wishes, api, in_flight, reservation, hold_ms)
         said = self.account.admit(
-            self.ideal.limits, *wishes, api=api, in_flight=self.in_flight[api]
+            self.ideal.limits,
+            *wishes,
+            reservation=reservation,
+            hold_ms=hold_ms,
+            api=api,
+            in_flight=in_flight,
         )
 
         assert [(one.verdict, one.wait_ms) for one in said] == expected
-        for wish, one in zip(wishes, said, strict=True):
+        for number, (wish, one) in enumerate(zip(wishes, said, strict=True)):
             if one.verdict == 0:
                 self.in_flight[api] += 1
-                self.open[wish.request] = (wish, jobs)
-                self.times[wish.request] = self.account.now_ms
+                self.open[f"{reservation}:{number}"] = Open(
+                    reservation, number, wish.jobs, wish.tokens, wish.cost
+                )
+                self.times[f"{reservation}:{number}"] = self.account.now_ms
         self.check_sums(said)
 
     def check_sums(self, said: list[Verdict]) -> None:
@@ -225,42 +269,68 @@ class Interleavings(RuleBasedStateMachine):
     @rule(pause=st.integers(1_000, 30_000))
     def spread_requests_over_a_minute(self, pause: int) -> None:
         for _ in range(3):
-            self.admit("a1", [(1, 1, 180_000)], 1)
+            self.admit("a1", [Wish(1, 1)], 180_000)
             self.wait(pause)
         self.wait(60_000 - 2 * pause + 1)
-        self.admit("a2", [(41, 1, 180_000)], 1)
-        self.admit("a3", [(1, 1, 180_000)], 1)
+        self.admit("a2", [Wish(41, 1)], 180_000)
+        self.admit("a3", [Wish(1, 1)], 180_000)
 
     @precondition(lambda self: self.open)
-    @rule(draw=st.data(), used=st.integers(0, 20), share=st.integers(0, 12))
-    def settle(self, draw: Any, used: int, share: int) -> None:
-        request = draw.draw(st.sampled_from(sorted(self.open)))
-        wish, left = self.open[request]
-        ended = draw.draw(st.integers(1, left))
-        one = Settled(request, ended, left, used)
-        promise = self.ideal.promises.get(request)
-        one.cost = min(share, promise.cost if promise else 0)
+    @rule(draw=st.data(), used=st.integers(0, 20), spent=st.integers(0, 12))
+    def settle(self, draw: Any, used: int, spent: int) -> None:
+        name = draw.draw(st.sampled_from(sorted(self.open)))
+        request = self.open[name]
+        ended = draw.draw(st.integers(1, request.jobs))
+        is_last = ended == request.jobs
+        tokens = request.tokens if is_last else draw.draw(st.integers(0, request.tokens))
+        cost = request.cost if is_last else draw.draw(st.integers(0, request.cost))
+        is_known = request.reservation in self.ideal.promises
+        spent = min(spent, cost if is_known else 0)
+        one = Settled(request.reservation, ended, tokens, cost, used)
         self.ideal.look()
-        self.ideal.settle(one)
+        self.ideal.settle(one, spent)
 
-        assert self.account.apply(one, cost=one.cost) == 1
+        assert self.account.apply(one, cost=spent) == 1
 
-        if ended == left:
-            del self.open[request]
-        else:
-            self.open[request] = (wish, left - ended)
+        request.is_untouched = False
+        request.jobs, request.tokens, request.cost = (
+            request.jobs - ended, request.tokens - tokens, request.cost - cost,
+        )  # fmt: skip
+        if is_last:
+            del self.open[name]
 
-    @precondition(lambda self: self.open)
+    @precondition(lambda self: self.untouched())
     @rule(draw=st.data(), times=st.integers(1, 2))
     def release(self, draw: Any, times: int) -> None:
-        request = draw.draw(st.sampled_from(sorted(self.open)))
-        is_known = request in self.ideal.promises
+        name = draw.draw(st.sampled_from(self.untouched()))
+        request = self.open.pop(name)
+        is_known = request.reservation in self.ideal.promises
         for _ in range(times):
-            self.account.release(request)
+            self.account.release(request.share())
         self.ideal.release(request)
-        del self.open[request]
         if is_known:
-            self.times.pop(request)
+            self.times.pop(name)
+
+    @precondition(lambda self: self.untouched())
+    @rule(draw=st.data(), times=st.integers(1, 2))
+    def release_all(self, draw: Any, times: int) -> None:
+        """Take back what a lost reply may have granted: nobody knew of any of it."""
+        names = self.untouched()
+        reservation = draw.draw(st.sampled_from(sorted({name.split(":")[0] for name in names})))
+        mates = [name for name in self.times if name.split(":")[0] == reservation]
+        if any(name not in names for name in mates):
+            return
+        is_known = reservation in self.ideal.promises
+        for _ in range(times):
+            self.account.release((reservation, "", 0, 0, 0))
+        self.ideal.release_all(reservation)
+        for name in mates:
+            del self.open[name]
+            if is_known:
+                self.times.pop(name)
+
+    def untouched(self) -> list[str]:
+        return sorted(name for name, one in self.open.items() if one.is_untouched)
 
     @rule(api=st.sampled_from(APIS), count=st.integers(0, 4))
     def end(self, api: str, count: int) -> None:
@@ -295,8 +365,9 @@ class Interleavings(RuleBasedStateMachine):
         self.account.now_ms += 200_000
         for api in APIS:
             self.account.release(api=api, in_flight=0)
-        self.account.admit(Limits(rpm=1), Wish("never", 2), Wish("last"))
-        self.account.release("last", "never")
+        self.account.admit(Limits(rpm=1), Wish(), Wish(), reservation="last")
+        self.account.release(("last", 0, 1, 1, 0), ("never", 0, 1, 1, 0))
+        self.account.apply()
         assert not self.account.leftovers()
 
 

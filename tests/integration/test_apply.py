@@ -71,7 +71,7 @@ def test_each_lane_counts_its_own_ranges(account: Account) -> None:
 
 
 def test_a_refused_range_settles_nothing(account: Account) -> None:
-    account.admit(LIMITS, Wish("r", tokens=10, cost=50))
+    account.admit(LIMITS, Wish(tokens=10, cost=50))
     account.apply(last="5-1")
 
     account.apply(Settled("r", cost=50), cost=50, last="5-1")
@@ -92,68 +92,131 @@ def test_a_budget_beyond_what_a_double_holds_still_ends(account: Account) -> Non
     budget = 50_000 * 10**12  # dollars
     account.apply(cost=budget - 10**12)
 
-    (fits,) = account.admit(Limits(budget_pico_usd=budget), Wish("r1", cost=9 * 10**11))
-    (over,) = account.admit(Limits(budget_pico_usd=budget), Wish("r2", cost=2 * 10**11))
+    (fits,) = account.admit(Limits(budget_pico_usd=budget), Wish(cost=9 * 10**11))
+    (over,) = account.admit(Limits(budget_pico_usd=budget), Wish(cost=2 * 10**11), reservation="s")
 
     assert (fits.verdict, over.verdict) == (0, 4)
 
 
-def test_a_request_whose_jobs_end_in_several_ranges_is_settled_with_the_last(
+def test_jobs_that_end_in_several_ranges_leave_with_what_was_reserved_for_each(
     account: Account,
 ) -> None:
-    account.admit(LIMITS, Wish("r", tokens=100, cost=300))
+    account.admit(LIMITS, Wish(tokens=70, cost=210, jobs=2), Wish(tokens=30, cost=90))
 
-    account.apply(Settled("r", 1, 3, used=20, cost=40), cost=40)
-    assert account.reserved_cost == 260
-    account.apply(Settled("r", 1, 3, used=20, cost=40), cost=40, lane="other")
-    assert account.reserved_cost == 220
-    (before,) = account.admit(LIMITS, Wish("look", tokens=1_001))
-    account.apply(Settled("r", 1, 3, used=20, cost=40), cost=40)
+    account.apply(Settled("r", 1, 40, 120, used=20), cost=60)
+    assert account.reserved_cost == 180
+    account.apply(Settled("r", 1, 30, 90, used=20), cost=60, lane="other")
+    assert account.reserved_cost == 90
+    (before,) = account.admit(LIMITS, Wish(tokens=1_001))
+    account.apply(Settled("r", 1, 30, 90, used=20), cost=60)
 
-    (after,) = account.admit(LIMITS, Wish("look", tokens=1_001))
-    assert (before.tokens, after.tokens) == (100, 60)
-    assert (before.requests, after.requests) == (1, 1)
+    (after,) = account.admit(LIMITS, Wish(tokens=1_001))
+    assert (before.tokens, after.tokens) == (70, 60)
+    assert (before.requests, after.requests) == (2, 2)
     assert not account.leftovers()
 
 
 def test_a_request_that_used_more_than_reserved_counts_with_what_it_used(
     account: Account,
 ) -> None:
-    account.admit(LIMITS, Wish("r", tokens=10, cost=10), Wish("other", tokens=5, cost=5))
+    account.admit(LIMITS, Wish(tokens=10, cost=10), Wish(tokens=5, cost=5))
 
-    account.apply(Settled("r", used=700, cost=900), cost=900)
+    account.apply(Settled("r", 1, 10, 10, used=700), cost=900)
 
-    (after,) = account.admit(LIMITS, Wish("s", tokens=300))
+    (after,) = account.admit(LIMITS, Wish(tokens=300), reservation="s")
     assert (after.verdict, after.tokens) == (2, 705)
     assert account.reserved_cost == 5
 
 
-def test_what_a_part_costs_beyond_its_reservation_is_taken_from_no_other(
+def test_what_a_job_costs_beyond_its_reservation_is_taken_from_no_other(
     account: Account,
 ) -> None:
-    account.admit(LIMITS, Wish("r", cost=50), Wish("other", cost=5))
+    account.admit(LIMITS, Wish(cost=50, jobs=2), Wish(cost=5))
 
-    account.apply(Settled("r", 1, 2, cost=80), cost=80)
-    assert account.reserved_cost == 5
-    account.apply(Settled("r", 1, 2, cost=80), cost=80)
+    account.apply(Settled("r", 1, cost=25), cost=80)
+    assert account.reserved_cost == 30
+    account.apply(Settled("r", 1, cost=25), cost=80)
 
     assert account.reserved_cost == 5
     assert account.hash()["cost"] == "160"
 
 
+def test_a_request_given_back_leaves_the_others_their_reservation(account: Account) -> None:
+    account.admit(LIMITS, Wish(tokens=10, cost=50, jobs=2), Wish(tokens=20, cost=5))
+
+    released = [account.release(("r", 0, 2, 10, 50)) for _ in range(2)]
+
+    assert released == [1, 0]
+    assert account.reserved_cost == 5
+    (after,) = account.admit(LIMITS, Wish(tokens=1_001))
+    assert (after.requests, after.tokens) == (1, 20)
+    account.apply(Settled("r", 1, 20, 5, used=20), cost=5)
+    assert not account.leftovers()
+
+
+def test_all_that_a_call_may_have_granted_goes_back_at_once(account: Account) -> None:
+    account.admit(LIMITS, Wish(tokens=10, cost=50, jobs=2), Wish(tokens=20, cost=5))
+
+    released = [account.release(("r", "", 0, 0, 0)) for _ in range(2)]
+
+    assert released == [2, 0]
+    (after,) = account.admit(LIMITS, Wish(tokens=1_001))
+    assert (after.requests, after.tokens) == (0, 0)
+    assert not account.leftovers()
+
+
+def test_what_went_back_already_does_not_go_back_with_the_rest(account: Account) -> None:
+    account.admit(LIMITS, Wish(), reservation="other")
+    account.admit(LIMITS, Wish(tokens=10), Wish(tokens=20), Wish(tokens=30))
+
+    assert account.release(("r", 1, 1, 20, 0)) == 1
+    assert account.release(("r", "", 0, 0, 0)) == 2
+
+    (after,) = account.admit(LIMITS, Wish(tokens=1_001))
+    assert (after.requests, after.tokens) == (1, 1)
+
+
+@pytest.mark.parametrize("limits", [LIMITS, Limits(budget_pico_usd=9), Limits(parallel=3)])
+def test_nothing_of_what_is_let_in_stays_for_ever(account: Account, limits: Limits) -> None:
+    names = account.names
+    account.admit(limits, Wish())
+    account.admit(limits, Wish(), reservation="s")
+
+    ttls: dict[bytes, Any] = {
+        name: account.client.pttl(name)
+        for name in account.client.scan_iter(f"{names.account}*")
+        if name != names.account.encode()
+    }
+
+    lapse_ms = 15_000 if limits.parallel else 180_000
+    assert all(0 < ttl <= lapse_ms + 10_000 for ttl in ttls.values()), ttls
+    assert all(ttl > lapse_ms - 1_000 for name, ttl in ttls.items() if b":held" in name), ttls
+    assert all(ttl > 59_000 for name, ttl in ttls.items() if b":window" in name), ttls
+    assert len(ttls) == (1 if limits.parallel else 2 + (limits.rpm is not None))
+
+
+def test_numbers_given_back_are_told_apart(account: Account) -> None:
+    account.admit(LIMITS, *(Wish(cost=1) for _ in range(13)))
+
+    assert account.release(("r", 12, 1, 1, 1)) == 1
+    assert account.release(("r", 2, 1, 1, 1), ("r", 1, 1, 1, 1), ("r", 12, 1, 1, 1)) == 2
+
+    assert account.reserved_cost == 10
+
+
 def test_a_correction_after_its_second_has_lapsed_changes_nothing(account: Account) -> None:
-    account.admit(LIMITS, Wish("r", tokens=10))
+    account.admit(LIMITS, Wish(tokens=10))
     account.now_ms += 70_000
-    account.admit(LIMITS, Wish("s", tokens=7))
+    account.admit(LIMITS, Wish(tokens=7), reservation="s")
 
-    account.apply(Settled("r", used=500))
+    account.apply(Settled("r", 1, 10, used=500))
 
-    (after,) = account.admit(LIMITS, Wish("look", tokens=1_001))
+    (after,) = account.admit(LIMITS, Wish(tokens=1_001))
     assert (after.requests, after.tokens) == (1, 7)
 
 
 def test_settling_what_lapsed_or_was_never_reserved_is_no_error(account: Account) -> None:
-    account.admit(LIMITS, Wish("r", cost=9, hold_ms=60_000))
+    account.admit(LIMITS, Wish(cost=9), hold_ms=60_000)
     account.now_ms += 60_000
 
     assert account.apply(Settled("r", cost=9), Settled("unheard of", cost=9), cost=18) == 1
@@ -162,10 +225,22 @@ def test_settling_what_lapsed_or_was_never_reserved_is_no_error(account: Account
     assert not account.leftovers()
 
 
+def test_what_lapsed_makes_room_as_soon_as_somebody_needs_it(account: Account) -> None:
+    limits = Limits(budget_pico_usd=10)
+    account.admit(limits, Wish(cost=9), hold_ms=60_000)
+    account.now_ms += 60_000
+
+    (fits,) = account.admit(limits, Wish(cost=1), reservation="s")
+    (needs_it,) = account.admit(limits, Wish(cost=9), reservation="t")
+
+    assert (fits.verdict, needs_it.verdict) == (0, 0)
+    assert account.reserved_cost == 10
+
+
 def test_one_call_drops_no_more_lapsed_reservations_than_it_has_time_for(account: Account) -> None:
     limits = Limits(budget_pico_usd=10**9)
-    for batch in range(2):
-        account.admit(limits, *(Wish(f"{batch}-{n}", cost=1, hold_ms=60_000) for n in range(75)))
+    for number in range(150):
+        account.admit(limits, Wish(cost=1), reservation=str(number), hold_ms=60_000)
     account.now_ms += 60_000
 
     account.apply()
@@ -177,14 +252,13 @@ def test_one_call_drops_no_more_lapsed_reservations_than_it_has_time_for(account
 
 def test_thousands_of_settlements_fit_one_call(account: Account) -> None:
     limits = Limits(tpm=10**9, budget_pico_usd=10**15)
-    requests = [f"r{n}" for n in range(2_000)]
-    for start in range(0, 2_000, 250):
-        wishes = [Wish(request, 50, 900) for request in requests[start : start + 250]]
-        account.admit(limits, *wishes)
+    reservations = [f"r{n}" for n in range(1_000)]
+    for reservation in reservations:
+        account.admit(limits, Wish(50, 900), Wish(50, 900), reservation=reservation)
 
-    account.apply(*(Settled(request, used=40, cost=900) for request in requests), cost=1_800_000)
+    account.apply(*(Settled(one, 2, 100, 1_800, used=80) for one in reservations), cost=1_800_000)
 
-    (after,) = account.admit(limits, Wish("look", tokens=10**9 + 1))
+    (after,) = account.admit(limits, Wish(tokens=10**9 + 1))
     assert after.tokens == 80_000
     assert not account.leftovers()
 
@@ -227,11 +301,11 @@ def test_what_was_spent_before_the_first_period_counts_in_it(account: Account) -
 def test_of_a_budget_and_a_rate_both_reached_the_budget_is_named(account: Account) -> None:
     limits = Limits(rpm=1, budget_pico_usd=10)
     account.client.hset(account.names.account, mapping={"every": 20})
-    account.admit(limits, Wish("first", cost=10))
+    account.admit(limits, Wish(cost=10))
 
-    (soon,) = account.admit(limits, Wish("second", cost=1))
+    (soon,) = account.admit(limits, Wish(cost=1))
     account.client.hdel(account.names.account, "every")
-    (never,) = account.admit(limits, Wish("third", cost=1))
+    (never,) = account.admit(limits, Wish(cost=1))
 
     assert (soon.verdict, soon.wait_ms) == (4, 20_000)
     assert (never.verdict, never.wait_ms) == (4, 0)
@@ -242,9 +316,9 @@ def test_a_refused_request_waits_for_the_next_month(account: Account) -> None:
     account.client.hset(account.names.account, mapping={"every": MONTHLY})
     account.apply(cost=1_000)
 
-    (refused,) = account.admit(LIMITS, Wish("r", cost=1))
+    (refused,) = account.admit(LIMITS, Wish(cost=1))
     account.now_ms += refused.wait_ms
-    (later,) = account.admit(LIMITS, Wish("r", cost=1))
+    (later,) = account.admit(LIMITS, Wish(cost=1))
 
     assert (refused.verdict, refused.wait_ms, later.verdict) == (4, 60_000, 0)
 

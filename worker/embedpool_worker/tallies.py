@@ -23,12 +23,12 @@ EVERYBODY: Final = account_name(AccountKind.GLOBAL, "all")
 
 @dataclass(slots=True)
 class Settlement:
-    """What the endings of some jobs say of one request's reservation."""
+    """What the endings of some jobs say of the reservation they were in."""
 
-    ended: int  # jobs
-    jobs: int  # of the request in all
-    used: int = 0
-    cost_pico_usd: int = 0
+    ended: int = 0  # jobs
+    tokens: int = 0  # reserved for them
+    cost_pico_usd: int = 0  # … as well
+    used: int = 0  # tokens, in the end
 
 
 @dataclass(slots=True)
@@ -41,7 +41,9 @@ class Tally:
     paid: int = 0
     saved: int = 0
     waste: int = 0
-    settlements: dict[str, Settlement] = field(default_factory=dict)  # by request
+    settlements: defaultdict[str, Settlement] = field(  # by reservation
+        default_factory=lambda: defaultdict(Settlement)
+    )
 
     def sums(self) -> list[str | int]:
         """List the sums as the script `apply` takes them."""
@@ -50,8 +52,8 @@ class Tally:
     def settled(self) -> list[str | int]:
         """List the settlements as the script `apply` takes them."""
         listed: list[str | int] = [len(self.settlements)]
-        for request, one in self.settlements.items():
-            listed += [request, one.ended, one.jobs, one.used, one.cost_pico_usd]
+        for reservation, one in self.settlements.items():
+            listed += [reservation, one.ended, one.tokens, one.cost_pico_usd, one.used]
         return listed
 
 
@@ -103,8 +105,8 @@ class Tallies:
 
     def _settle(self, record: LedgerRecord, bill: Bill) -> None:
         for name in bill.reserved:
-            settlements = self.of[name].settlements
-            one = settlements.setdefault(bill.request, Settlement(0, bill.jobs))
+            one = self.of[name].settlements[bill.reservation]
             one.ended += 1
+            one.tokens += bill.reserved_tokens
+            one.cost_pico_usd += bill.reserved_tokens * record.price_per_token_pico_usd
             one.used += record.used
-            one.cost_pico_usd += record.cost_pico_usd

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from embedpool_api.bulk.ids import new_batch_id
-
 if TYPE_CHECKING:
     from embedpool_api.admission import Admission
     from embedpool_api.callers import Caller
@@ -25,7 +23,6 @@ def spent_check(admission: Admission) -> Callable[[Caller], Awaitable[None]]:
             tokens=0,
             cost_pico_usd=LEAST_PICO_USD,
             hold_s=HOLD_S,
-            request=new_batch_id(),
         )
         admission.give_back(admitted)
 

@@ -4,12 +4,13 @@
 --
 -- KEYS  account, window, held
 -- ARGV  requests, tokens per minute, parallel requests, budget in pico-dollars ("" for no limit),
---       api id, its requests in flight, lease ms, then for each request:
---       id, tokens, cost in pico-dollars, ms until its reservation lapses
--- Returns {ms until no request counts any more, ms until no token does, then for each request:
---          verdict, ms until it would be let in (0: nobody knows), requests counted, tokens counted}
---   verdict  0 let in · 1 requests · 2 tokens · 3 parallel · 4 budget: this limit is reached for now
---          · -1 … -4 the request alone is more than this limit
+--       api id, its requests in flight, lease ms, the reservation for those let in, ms until it lapses,
+--       tokens, cost in pico-dollars and jobs of all requests, then of each request by itself
+-- Returns {ms until no request counts any more, ms until no token does,
+--          requests and tokens counted so far, then for each request that is not let in:
+--          its place, from 0; why; ms until it would be (0: nobody knows)}
+--   why  1 requests · 2 tokens · 3 parallel · 4 budget: this limit is reached for now
+--      · -1 … -4 the request alone is more than this limit
 
 -- include period
 -- include minute
@@ -21,32 +22,31 @@ local limit = {requests = tonumber(ARGV[1]), tokens = tonumber(ARGV[2]),
 local most = {requests = limit.requests or math.huge, tokens = limit.tokens or math.huge,
   parallel = limit.parallel or math.huge, cost = limit.cost or math.huge}
 local api, in_flight, lease_ms = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-local is_reserved = limit.requests or limit.tokens or limit.cost
+local reservation, hold_ms = ARGV[8], tonumber(ARGV[9])
+local ALL, STEP = 10, 3 -- where the sums over all requests are; each request has as many
 
 local now = redis.call('TIME')
 local now_s, now_ms = tonumber(now[1]), now[1] * 1000 + math.floor(now[2] / 1000)
-local sums, earlier, leases, reset_s
+local sums, this_second, earlier, leases, reset_s
 local used = {requests = 0, tokens = 0, parallel = 0, cost = 0}
-local admitted = {requests = 0, tokens = 0}
-local fields, due, longest_ms, reserved_cost = {}, {}, 0, 0
-local held_text = ' ' .. now[1] .. ' -1 0'
-local hold, hold_ms, due_at -- of the request before; most ask for the same
+local admitted = {requests = 0, tokens = 0, cost = 0, jobs = 0}
+local refused = {}
 
 local function look()
-  drop_lapsed(held, now_ms)
   if limit.requests or limit.tokens then
-    sums = last_minute(window, now_s, now_ms)
+    sums, this_second = last_minute(window, now[1], now_s, now_ms)
     used.requests, used.tokens = sums.requests, sums.tokens
   end
+  local promised = redis.call('HMGET', held, ':cost', ':leases')
   if limit.parallel then
     local others
-    others, leases = others_in_flight(held, api, now_ms)
+    others, leases = others_in_flight(promised[2], api, now_ms)
     used.parallel = others + in_flight
   end
   if limit.cost then
-    reset_s = roll_over(account, now_s)
-    used.cost = (redis.call('HGET', account, 'period_cost') or 0)
-      + (redis.call('HGET', held, ':cost') or 0)
+    local spent
+    reset_s, spent = roll_over(account, now_s)
+    used.cost = spent + (promised[1] or 0)
   end
 end
 
@@ -66,7 +66,7 @@ local function counts_until()
   if admitted.requests > 0 then
     return now_ms + COUNTS_FOR_MS
   end
-  return read_second(window, now[1]).counts_until
+  return this_second.counts_until
 end
 
 local function wait_ms(kind, need)
@@ -105,52 +105,69 @@ local function verdict_on(need)
   return verdict, longest
 end
 
-local function raise_cost()
-  if reserved_cost > 0 then
-    redis.call('HINCRBY', held, ':cost', string.format('%.0f', reserved_cost))
-    reserved_cost = 0
+local function is_room_for(requests, tokens, cost)
+  return used.requests + requests <= most.requests and used.tokens + tokens <= most.tokens
+    and used.parallel + requests <= most.parallel and used.cost + cost <= most.cost
+end
+
+local function let_in(requests, tokens, cost, jobs)
+  used.requests, used.tokens = used.requests + requests, used.tokens + tokens
+  used.parallel, used.cost = used.parallel + requests, used.cost + cost
+  admitted.requests, admitted.tokens = admitted.requests + requests, admitted.tokens + tokens
+  admitted.cost, admitted.jobs = admitted.cost + cost, admitted.jobs + jobs
+end
+
+local function decide_one_by_one(requests)
+  for place = 0, requests - 1 do
+    local from = ALL + STEP * (place + 1)
+    local tokens, cost = tonumber(ARGV[from]), tonumber(ARGV[from + 1])
+    if is_room_for(1, tokens, cost) then
+      let_in(1, tokens, cost, tonumber(ARGV[from + 2]))
+    else
+      local at, why, wait = #refused,
+        verdict_on({requests = 1, tokens = tokens, parallel = 1, cost = cost})
+      refused[at + 1], refused[at + 2], refused[at + 3] = place, why, wait
+    end
   end
 end
 
-local function reserve(from, cost)
-  local id, at = ARGV[from], #fields
-  if ARGV[from + 3] ~= hold then
-    hold, hold_ms = ARGV[from + 3], tonumber(ARGV[from + 3])
-    due_at = string.format('%.0f', now_ms + hold_ms)
-    longest_ms = math.max(longest_ms, hold_ms)
+local function decide()
+  local requests = (#ARGV - ALL + 1) / STEP - 1
+  local tokens, cost = tonumber(ARGV[ALL]), tonumber(ARGV[ALL + 1])
+  if not is_room_for(requests, tokens, cost) and drop_lapsed(held, now_ms) then
+    look()
   end
-  fields[at + 1] = id
-  fields[at + 2] = ARGV[from + 1] .. ' ' .. ARGV[from + 2] .. held_text
-  due[at + 1] = due_at
-  due[at + 2] = id
-  if reserved_cost + cost > 2 ^ 53 then
-    raise_cost() -- a double is exact up to there
+  if is_room_for(requests, tokens, cost) then
+    let_in(requests, tokens, cost, tonumber(ARGV[ALL + 2]))
+  else
+    decide_one_by_one(requests)
   end
-  reserved_cost = reserved_cost + cost
+end
+
+local function reserve()
+  write_reservations(held, {{id = reservation, tokens = admitted.tokens, cost = admitted.cost,
+    second = now[1], jobs = admitted.jobs, requests = admitted.requests, returned = ''}})
+  redis.call('ZADD', due_of(held), string.format('%.0f', now_ms + hold_ms), reservation)
+  if admitted.cost > 0 then
+    redis.call('HINCRBY', held, ':cost', string.format('%.0f', admitted.cost))
+  end
+  keep_for(due_of(held), hold_ms)
 end
 
 local function write()
-  if sums and admitted.requests > 0 then
-    local second = read_second(window, now[1]) or {name = now[1], requests = 0, tokens = 0}
-    second.requests = second.requests + admitted.requests
-    second.tokens = second.tokens + admitted.tokens
-    second.counts_until = now_ms + COUNTS_FOR_MS
-    sums.requests, sums.tokens = used.requests, used.tokens
-    sums.oldest, sums.newest = math.min(sums.oldest, now_s), math.max(sums.newest, now_s)
-    write_second(window, second)
-    write_sums(window, sums)
-    redis.call('PEXPIRE', window, COUNTS_FOR_MS)
+  local kept_ms = limit.parallel and lease_ms or 0
+  if admitted.requests > 0 and sums then
+    count_in(window, sums, this_second, now[1], admitted.requests, admitted.tokens, now_s, now_ms)
   end
-  raise_cost()
-  if #fields > 0 then
-    in_chunks(fields, CHUNK, function(from, to)
-      redis.call('HSET', held, unpack(fields, from, to))
-      redis.call('ZADD', due_of(held), unpack(due, from, to))
-    end)
-    keep_for(held, longest_ms)
+  if admitted.requests > 0 and (sums or limit.cost) then
+    reserve()
+    kept_ms = math.max(kept_ms, hold_ms)
   end
   if limit.parallel then
-    write_lease(held, leases, api, in_flight, now_ms, lease_ms)
+    write_lease(held, leases, api, in_flight + admitted.requests, now_ms, lease_ms)
+  end
+  if kept_ms > 0 then
+    keep_for(held, kept_ms)
   end
 end
 
@@ -166,26 +183,8 @@ local function ms_until_empty(kind)
 end
 
 look()
-local result = {0, 0}
-for from = 8, #ARGV, 4 do
-  local tokens, cost = tonumber(ARGV[from + 1]), tonumber(ARGV[from + 2])
-  local verdict, wait = 0, 0
-  if used.requests < most.requests and used.tokens + tokens <= most.tokens
-      and used.parallel < most.parallel and used.cost + cost <= most.cost then
-    used.requests, used.tokens = used.requests + 1, used.tokens + tokens
-    used.parallel, used.cost = used.parallel + 1, used.cost + cost
-    admitted.requests, admitted.tokens = admitted.requests + 1, admitted.tokens + tokens
-    in_flight = in_flight + 1
-    if is_reserved then
-      reserve(from, cost)
-    end
-  else
-    verdict, wait = verdict_on({requests = 1, tokens = tokens, parallel = 1, cost = cost})
-  end
-  local at = #result
-  result[at + 1], result[at + 2] = verdict, wait
-  result[at + 3], result[at + 4] = used.requests, used.tokens
-end
+local requests_before, tokens_before = used.requests, used.tokens
+decide()
 write()
-result[1], result[2] = ms_until_empty('requests'), ms_until_empty('tokens')
-return result
+return {ms_until_empty('requests'), ms_until_empty('tokens'), requests_before, tokens_before,
+  unpack(refused)}

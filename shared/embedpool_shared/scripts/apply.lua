@@ -4,7 +4,7 @@
 -- KEYS  account, window, held
 -- ARGV  lane, last ledger id of the range, requests, cost in pico-dollars, used, paid, saved, waste,
 --       ms after which an account that hears of no more is forgotten (0: never), settlements, then for each:
---       request id, its jobs that ended in this range, its jobs in all, tokens used, cost in pico-dollars
+--       reservation, its jobs that ended in this range, tokens and cost reserved for them, tokens they used
 -- Returns 1 · 0 the account has this range already, nothing was done
 
 -- include period
@@ -37,37 +37,22 @@ local function add_spend()
   end
 end
 
--- Settles these reservations: what has become spend leaves their cost, what is complete is dropped.
-local function settle(from, to)
-  local ids, gone, kept, changes = {}, {}, {}, {}
-  for at = from, to, 5 do
+-- What of these reservations has become spend leaves them, and counts in its minute as it was used.
+local function settle()
+  local ids, changes = {}, {}
+  for at = 11, #ARGV, 5 do
     ids[#ids + 1] = ARGV[at]
   end
-  for index, text in ipairs(#ids > 0 and redis.call('HMGET', held, unpack(ids)) or {}) do
-    if text then
-      local at = from + 5 * (index - 1)
-      local tokens, cost, second, left, used =
-        string.match(text, '^(%d+) (%d+) (%d+) (-?%d+) (%d+)$')
-      left = (left == '-1' and ARGV[at + 2] or left) - ARGV[at + 1]
-      used, cost = used + ARGV[at + 3], tonumber(cost)
-      if left <= 0 then
-        lower_cost(held, cost)
-        gone[#gone + 1] = ids[index]
-        note_change(changes, second, 0, used - tokens)
-      else
-        local rest = math.max(0, cost - ARGV[at + 4])
-        lower_cost(held, cost - rest)
-        kept[#kept + 1] = ids[index]
-        kept[#kept + 1] = reservation_text({tokens = tokens, cost = rest, second = second,
-          left = left, used = used})
-      end
+  local found = reservations(held, ids)
+  for at = 11, #ARGV, 5 do
+    local one, tokens = found[ARGV[at]], tonumber(ARGV[at + 2])
+    if one then
+      take(held, one, tonumber(ARGV[at + 1]), tokens, tonumber(ARGV[at + 3]))
+      note_change(changes, one.second, 0, ARGV[at + 4] - tokens)
     end
   end
-  if #kept > 0 then
-    redis.call('HSET', held, unpack(kept))
-  end
   correct_minute(window, changes)
-  forget(held, gone)
+  keep_rest(held, found)
 end
 
 if not is_above(last, redis.call('HGET', account, lane) or '0-0') then
@@ -75,7 +60,5 @@ if not is_above(last, redis.call('HGET', account, lane) or '0-0') then
 end
 drop_lapsed(held, now_ms)
 add_spend()
-for from = 11, #ARGV, 5 * CHUNK do
-  settle(from, math.min(from + 5 * CHUNK - 1, #ARGV))
-end
+settle()
 return 1

@@ -1,10 +1,13 @@
--- What an account has promised and not yet seen spent. In the hash `held` a field per request,
--- "tokens cost second jobs-left used" (jobs-left is -1 until the first of them ended); `:cost`, the sum
--- of their costs; `:leases`, "api in-flight until-ms" for each api process with requests in flight. In
--- the sorted set `<held>:due`, when each reservation lapses. Included where any of it is touched.
+-- What an account has promised and not yet seen spent. In the hash `held` a field per reservation, one
+-- for all requests that a call let in: "tokens cost second jobs requests returned"; of tokens, cost and
+-- jobs what is neither settled nor given back, and the numbers of the requests that were ("3,17,").
+-- `:cost`, the sum of their costs; `:leases`, "api in-flight until-ms" for each api process with requests
+-- in flight. In the sorted set `<held>:due`, when each reservation lapses. Included where any of it is
+-- touched.
 
 local CHUNK = 500 -- arguments of one command; unpack takes no more than some thousands
 local SWEEP = 100 -- lapsed reservations dropped by one call
+local MORE_MS = 10000
 
 local function due_of(held)
   return held .. ':due'
@@ -16,33 +19,40 @@ local function in_chunks(list, size, act)
   end
 end
 
--- Both names live as long as what lapses last, so neither is ever without the other.
-local function keep_for(held, ms)
-  local longest = string.format('%.0f', math.max(ms, redis.call('PTTL', held)))
-  redis.call('PEXPIRE', held, longest)
-  redis.call('PEXPIRE', due_of(held), longest)
+-- Keeps a name for so long; some more, so that the next call most often need not.
+local function keep_for(name, ms)
+  if redis.call('PTTL', name) < ms then
+    redis.call('PEXPIRE', name, string.format('%.0f', ms + MORE_MS))
+  end
 end
 
--- Returns the reservations of these requests: {id, tokens, cost, second, left, used}, each once.
+-- Returns the reservations with these ids, by id; unknown ones are left out.
 local function reservations(held, ids)
-  local found, is_known = {}, {}
+  local found = {}
   in_chunks(ids, CHUNK, function(from, to)
     for offset, text in ipairs(redis.call('HMGET', held, unpack(ids, from, to))) do
-      local id = ids[from + offset - 1]
-      if text and not is_known[id] then
-        is_known[id] = true
-        local tokens, cost, second, left, used =
-          string.match(text, '^(%d+) (%d+) (%d+) (-?%d+) (%d+)$')
-        found[#found + 1] = {id = id, tokens = tonumber(tokens), cost = tonumber(cost),
-          second = second, left = tonumber(left), used = tonumber(used)}
+      if text then
+        local id = ids[from + offset - 1]
+        local tokens, cost, second, jobs, requests, returned =
+          string.match(text, '^(%d+) (%d+) (%d+) (-?%d+) (%d+) ?(%S*)$')
+        found[id] = {id = id, tokens = tonumber(tokens), cost = tonumber(cost), second = second,
+          jobs = tonumber(jobs), requests = tonumber(requests), returned = returned}
       end
     end
   end)
   return found
 end
 
-local function reservation_text(one)
-  return string.format('%.0f %.0f %s %.0f %.0f', one.tokens, one.cost, one.second, one.left, one.used)
+local function write_reservations(held, list)
+  local fields = {}
+  for _, one in ipairs(list) do
+    fields[#fields + 1] = one.id
+    fields[#fields + 1] = string.format('%.0f %.0f %s %.0f %.0f %s', one.tokens, one.cost, one.second,
+      one.jobs, one.requests, one.returned)
+  end
+  in_chunks(fields, CHUNK, function(from, to)
+    redis.call('HSET', held, unpack(fields, from, to))
+  end)
 end
 
 -- Costs leave the sum together, as far as a double is exact; `drop` writes what is not written yet.
@@ -62,8 +72,13 @@ local function lower_cost(held, cost)
   lowered = lowered + cost
 end
 
--- Forgets reservations whose costs were lowered already; without any left nothing of them remains.
-local function forget(held, ids)
+-- Forgets these reservations, and their costs; without any left nothing of them remains.
+local function drop(held, gone)
+  local ids = {}
+  for index, one in ipairs(gone) do
+    lower_cost(held, one.cost)
+    ids[index] = one.id
+  end
   write_lowered(held)
   in_chunks(ids, CHUNK, function(from, to)
     redis.call('HDEL', held, unpack(ids, from, to))
@@ -74,29 +89,42 @@ local function forget(held, ids)
   end
 end
 
--- Forgets these reservations, and their costs.
-local function drop(held, gone)
-  local ids = {}
-  for index, one in ipairs(gone) do
-    lower_cost(held, one.cost)
-    ids[index] = one.id
-  end
-  forget(held, ids)
+-- Takes so many jobs, and what was reserved for them, out of a reservation.
+local function take(held, one, jobs, tokens, cost)
+  cost = math.min(cost, one.cost)
+  lower_cost(held, cost)
+  one.jobs, one.tokens, one.cost = one.jobs - jobs, math.max(0, one.tokens - tokens), one.cost - cost
 end
 
+-- Writes what is left of reservations after something was taken out; those without jobs are dropped.
+local function keep_rest(held, by_id)
+  local kept, gone = {}, {}
+  for _, one in pairs(by_id) do
+    local list = one.jobs > 0 and kept or gone
+    list[#list + 1] = one
+  end
+  write_reservations(held, kept)
+  drop(held, gone)
+end
+
+-- Forgets what lapsed. Tells whether anything did.
 local function drop_lapsed(held, now_ms)
   local ids = redis.call('ZRANGEBYSCORE', due_of(held), '-inf', string.format('%.0f', now_ms),
     'LIMIT', 0, SWEEP)
   if #ids > 0 then
-    drop(held, reservations(held, ids))
+    local lapsed = {}
+    for _, one in pairs(reservations(held, ids)) do
+      lapsed[#lapsed + 1] = one
+    end
+    drop(held, lapsed)
   end
+  return #ids > 0
 end
 
--- Returns how many requests other api processes have in flight, and their leases.
-local function others_in_flight(held, api, now_ms)
+-- Reads `:leases`. Returns how many requests other api processes have in flight, and their leases.
+local function others_in_flight(text, api, now_ms)
   local others, leases = 0, {}
-  for owner, count, ends in string.gmatch(redis.call('HGET', held, ':leases') or '',
-      '(%S+) (%d+) (%d+)') do
+  for owner, count, ends in string.gmatch(text or '', '(%S+) (%d+) (%d+)') do
     if owner ~= api and tonumber(ends) > now_ms then
       others = others + count
       leases[#leases + 1] = owner .. ' ' .. count .. ' ' .. ends
@@ -115,5 +143,4 @@ local function write_lease(held, leases, api, count, now_ms, ms)
     return
   end
   redis.call('HSET', held, ':leases', table.concat(leases, ' '))
-  keep_for(held, ms)
 end

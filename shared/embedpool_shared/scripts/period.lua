@@ -31,17 +31,19 @@ local function next_reset_s(every, reset_at, now_s)
   return from + (math.floor((now_s - from) / length) + 1) * length
 end
 
--- Begins the account's next period if one is due. Returns when the one after it does; nil: never.
+-- Begins the account's next period if one is due. Returns when the one after it does (nil: never), and
+-- what was spent in the period that has begun.
 local function roll_over(account, now_s)
-  local period = redis.call('HMGET', account, 'every', 'reset_at')
-  local every, reset_at = period[1], tonumber(period[2] or nil)
+  local period = redis.call('HMGET', account, 'every', 'reset_at', 'period_cost')
+  local every, reset_at, cost = period[1], tonumber(period[2] or nil), tonumber(period[3] or 0)
   if not every or (reset_at and now_s < reset_at) then
-    return every and reset_at or nil
+    return every and reset_at or nil, cost
   end
   local next_s = next_reset_s(every, reset_at, now_s)
   if reset_at then
+    cost = 0
     redis.call('HSET', account, 'period_cost', '0')
   end
   redis.call('HSET', account, 'reset_at', string.format('%.0f', next_s))
-  return next_s
+  return next_s, cost
 end

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from embedpool_api.admission import LEASE_MS, REARM_S, Admission
-from embedpool_api.asks import Admitted, Ask
+from embedpool_api.asks import Admitted, Ask, Share
 from embedpool_shared.accounts import Limits
 from embedpool_shared.errors import QueueUnavailable, RateLimited
 from embedpool_shared.names import Names
@@ -19,7 +19,8 @@ from support.virtual_time import in_virtual_time
 
 KEY = (("key:k", Limits(rpm=9, tpm=900)),)
 PARALLEL = (("key:k", Limits(parallel=9)),)
-STEP = 4  # arguments of one request, after seven of the account
+HEAD, STEP = 12, 3  # arguments of the account and of all its requests, then of each of them
+SHARE = 5  # arguments of one that is given back
 
 
 class Hall:
@@ -32,7 +33,6 @@ class Hall:
         self.verdicts: dict[str, tuple[int, int]] = {}  # by account: verdict and wait
         self.says: Callable[[Told], Any] | None = None
         self.admission = Admission(self._line, Names(), api_id="a1", spawn=self._spawn)
-        self._count = 0
 
     def _line(self, role: str) -> Any:
         self.roles.append(role)
@@ -47,30 +47,30 @@ class Hall:
         if told.what != "admit":
             return 0
         account = told.keys[0].partition("acct:")[2].rstrip("}")
-        verdict = self.verdicts.get(account, (0, 0))
-        asked = (len(told.arguments) - 7) // STEP
-        return [0, 0, *[value for _ in range(asked) for value in (*verdict, 1, 1)]]
+        said = [0, 0, 0, 0]
+        if verdict := self.verdicts.get(account):
+            for place in range((len(told.arguments) - HEAD) // STEP):
+                said += place, *verdict
+        return said
 
     async def admit(self, limited: Any = KEY, *, tokens: int = 5) -> Admitted:
-        self._count += 1
-        return await self.admission.admit(
-            limited, tokens=tokens, cost_pico_usd=7, hold_s=180.0, request=f"r{self._count}"
-        )
+        return await self.admission.admit(limited, tokens=tokens, cost_pico_usd=7, hold_s=180.0)
 
-    def ask(self, *, let_in: Callable[[Admitted], None]) -> asyncio.Future[Any]:
-        self._count += 1
+    def ask(
+        self, *, let_in: Callable[[Admitted], None], jobs: int = 1, hold_ms: int = 180_000
+    ) -> asyncio.Future[Any]:
         waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.admission.ask(Ask(f"r{self._count}", KEY, 5, 7, 180_000, waiter, let_in))
+        self.admission.ask(Ask(KEY, jobs, 5, 7, hold_ms, waiter, let_in))
         return waiter
 
     def asked(self) -> list[list[Any]]:
-        """The requests of each admit call."""
-        return [told.arguments[7::STEP] for told in self.line.told_of("admit")]
+        """The tokens of each request, by admit call."""
+        return [told.arguments[HEAD::STEP] for told in self.line.told_of("admit")]
 
     def released(self) -> list[tuple[Any, list[Any]]]:
-        """The number in flight and the requests of each release call."""
+        """The number in flight of each release call, and which of their reservations go back."""
         calls = self.line.told_of("release")
-        return [(told.arguments[1], told.arguments[3:]) for told in calls]
+        return [(told.arguments[1], told.arguments[4::SHARE]) for told in calls]
 
 
 def in_a_hall(act: Callable[[Hall], Awaitable[None]]) -> Hall:
@@ -94,7 +94,7 @@ def in_a_hall(act: Callable[[Hall], Awaitable[None]]) -> Hall:
 def test_who_has_no_limits_costs_nothing() -> None:
     async def act(hall: Hall) -> None:
         admitted = await hall.admit(())
-        assert (admitted.reserved, admitted.headers()) == ((), [])
+        assert (admitted.reserved, admitted.headers()) == ([], [])
         hall.admission.ended(admitted)
         hall.admission.give_back(admitted)
 
@@ -114,14 +114,67 @@ def test_a_request_is_put_to_its_account_with_its_limits() -> None:
     (told,) = hall.line.told
     assert hall.roles == ["admission"]
     assert told.keys == [names.account, names.window, names.held]
-    assert told.arguments == [3, "", "", 20, "a1", 0, LEASE_MS, "r1", 12, 7, 180_000]
+    reservation = told.arguments.pop(7)
+    assert told.arguments == [3, "", "", 20, "a1", 0, LEASE_MS, 180_000, *[12, 7, 1] * 2]
+    assert isinstance(reservation, str)
 
 
 def test_all_requests_of_a_tick_share_a_call() -> None:
     async def act(hall: Hall) -> None:
-        await asyncio.gather(*(hall.admit() for _ in range(3)))
+        shares = [
+            one.share for one in await asyncio.gather(*(hall.admit(tokens=n) for n in (4, 9)))
+        ]
+        (told,) = hall.line.told_of("admit")
+        reservation = told.arguments[7]
+        assert shares == [Share(reservation, 0, 1, 4, 7), Share(reservation, 1, 1, 9, 7)]
+        assert told.arguments[9:] == [13, 14, 2, 4, 7, 1, 9, 7, 1]
 
-    assert in_a_hall(act).asked() == [["r1", "r2", "r3"]]
+    in_a_hall(act)
+
+
+def test_no_two_calls_share_a_reservation() -> None:
+    async def act(hall: Hall) -> None:
+        assert (await hall.admit()).share.reservation != (await hall.admit()).share.reservation
+
+    in_a_hall(act)
+
+
+def test_a_request_of_several_jobs_reserves_for_all_of_them() -> None:
+    admitted: list[Admitted] = []
+
+    async def act(hall: Hall) -> None:
+        for jobs in (3, 1):
+            hall.ask(let_in=admitted.append, jobs=jobs)
+
+    (told,) = in_a_hall(act).line.told_of("admit")
+
+    assert told.arguments[9:] == [10, 14, 4, 5, 7, 3, 5, 7, 1]
+    assert [one.share.jobs for one in admitted] == [3, 1]
+
+
+def test_what_is_reserved_together_lapses_with_whoever_waits_longest() -> None:
+    async def act(hall: Hall) -> None:
+        for hold_ms in (130_000, 180_000, 121_000):
+            hall.ask(let_in=lambda _: None, hold_ms=hold_ms)
+
+    (told,) = in_a_hall(act).line.told_of("admit")
+    assert told.arguments[8] == 180_000
+
+
+def test_of_a_call_that_lets_in_some_each_hears_what_is_about_it() -> None:
+    async def act(hall: Hall) -> None:
+        hall.says = lambda _: [60_001, 60_001, 5, 100, 1, 2, 500]
+        first, second, third = await asyncio.gather(
+            *(hall.admit() for _ in range(3)), return_exceptions=True
+        )
+        assert isinstance(first, Admitted)
+        assert isinstance(second, RateLimited)
+        assert isinstance(third, Admitted)
+        counted = [(one.standings[0].requests, one.standings[0].tokens) for one in (first, third)]
+        assert counted == [(6, 105), (7, 110)]
+        assert third.share.number == 2
+
+    assert in_a_hall(act).released() == []
 
 
 def test_more_than_a_call_may_hold_makes_the_next() -> None:
@@ -143,7 +196,7 @@ def test_of_limits_that_changed_within_a_tick_the_newest_hold() -> None:
 def test_the_accounts_that_reserved_are_named() -> None:
     async def act(hall: Hall) -> None:
         admitted = await hall.admit((*KEY, ("team:t", Limits(parallel=1)), ("user:u", KEY[0][1])))
-        assert admitted.reserved == ("key:k", "user:u")
+        assert admitted.reserved == ["key:k", "user:u"]
         hall.admission.ended(admitted)
 
     in_a_hall(act)
@@ -208,7 +261,7 @@ def test_a_refusal_by_one_account_releases_the_others() -> None:
 
     hall = in_a_hall(act)
 
-    assert hall.released() == [("", ["r1"])]
+    assert hall.released() == [("", [0])]
     assert "key:k" in hall.line.told_of("release")[0].keys[0]
 
 
@@ -219,7 +272,7 @@ def test_a_caller_who_leaves_while_redis_thinks_is_given_back() -> None:
         await asyncio.sleep(0.1)
         asking.cancel()
 
-    assert in_a_hall(act).released() == [("", ["r1"])]
+    assert in_a_hall(act).released() == [("", [0])]
 
 
 def test_a_caller_who_leaves_as_the_verdict_comes_is_given_back() -> None:
@@ -228,14 +281,14 @@ def test_a_caller_who_leaves_as_the_verdict_comes_is_given_back() -> None:
             hall.says = None
             # Runs when the verdict is there, and before the caller has seen it.
             asyncio.get_running_loop().call_soon(asking.cancel)
-            return [0, 0, 0, 0, 1, 1]
+            return [0, 0, 0, 0]
 
         hall.says = leave_at_once
         asking = asyncio.ensure_future(hall.admit())
         with pytest.raises(asyncio.CancelledError):
             await asking
 
-    assert in_a_hall(act).released() == [("", ["r1"])]
+    assert in_a_hall(act).released() == [("", [0])]
 
 
 def test_whoever_goes_on_in_the_moment_of_the_verdict_gives_back_himself() -> None:
@@ -247,7 +300,7 @@ def test_whoever_goes_on_in_the_moment_of_the_verdict_gives_back_himself() -> No
         waiter.cancel()
 
     assert in_a_hall(act).released() == []
-    assert [admitted.reserved for admitted in gone_on] == [("key:k",)]
+    assert [admitted.reserved for admitted in gone_on] == [["key:k"]]
 
 
 def test_nobody_goes_on_who_does_not_wait_any_more() -> None:
@@ -259,7 +312,7 @@ def test_nobody_goes_on_who_does_not_wait_any_more() -> None:
         await asyncio.sleep(0.1)
         waiter.cancel()
 
-    assert in_a_hall(act).released() == [("", ["r1"])]
+    assert in_a_hall(act).released() == [("", [0])]
     assert gone_on == []
 
 
@@ -282,14 +335,14 @@ def test_who_stumbles_on_the_way_in_is_given_back_and_the_others_are_in() -> Non
         with pytest.raises(ZeroDivisionError):
             await first
 
-    assert in_a_hall(act).released() == [("", ["r1"])]
+    assert in_a_hall(act).released() == [("", [0])]
 
 
 def test_a_verdict_that_was_heard_stands_even_if_its_line_breaks_at_once() -> None:
     async def act(hall: Hall) -> None:
         hall.line.breaks_after_hearing = 1
         admitted = await hall.admit()
-        assert admitted.reserved == ("key:k",)
+        assert admitted.reserved == ["key:k"]
 
     assert in_a_hall(act).released() == []
 
@@ -332,7 +385,7 @@ def test_what_a_lost_reply_may_have_granted_is_given_back_once_redis_answers() -
         await asyncio.sleep(5.0)
         hall.line.is_away = False
 
-    assert in_a_hall(act).released() == [(0, ["r1"])]
+    assert in_a_hall(act).released() == [(0, [""])]
 
 
 def test_what_may_have_been_granted_is_given_back_before_the_next_request_is_asked_for() -> None:
@@ -353,7 +406,7 @@ def test_a_release_whose_reply_was_lost_is_repeated() -> None:
         hall.line.loses_replies = 1
         hall.admission.give_back(admitted)
 
-    assert in_a_hall(act).released() == [("", ["r1"]), ("", ["r1"])]
+    assert in_a_hall(act).released() == [("", [0]), ("", [0])]
 
 
 def test_a_release_that_redis_refuses_is_left_to_lapse() -> None:
@@ -362,14 +415,14 @@ def test_a_release_that_redis_refuses_is_left_to_lapse() -> None:
         hall.says = lambda _: RedisRefused("no permission")
         hall.admission.give_back(admitted)
 
-    assert in_a_hall(act).released() == [("", ["r1"])]
+    assert in_a_hall(act).released() == [("", [0])]
 
 
 def test_a_call_that_redis_refuses_fails_its_requests_only() -> None:
     async def act(hall: Hall) -> None:
         team = (("team:t", Limits(rpm=1)),)
         hall.says = lambda told: (
-            RedisRefused("out of memory") if "team:t" in told.keys[0] else [0, 0, 0, 0, 1, 1]
+            RedisRefused("out of memory") if "team:t" in told.keys[0] else [0, 0, 0, 0]
         )
         alone, shared = await asyncio.gather(
             hall.admit(KEY), hall.admit(team), return_exceptions=True

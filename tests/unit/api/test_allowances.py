@@ -38,12 +38,13 @@ def test_limits_are_written_with_nothing_for_none() -> None:
     assert limit_arguments(Limits(tpm=5, budget_pico_usd=0)) == ["", 5, "", 0]
 
 
-def test_a_reply_is_read_request_by_request() -> None:
-    read = standings("key:k", LIMITS, [60_001, 30_000, 0, 0, 1, 10, 2, 500, 1, 10])
+def test_a_reply_names_only_who_is_refused_and_the_others_are_counted_one_by_one() -> None:
+    read = standings("key:k", LIMITS, [60_001, 30_000, 3, 70, 1, 2, 500], [10, 4_990, 20])
 
     assert read == [
-        Standing("key:k", LIMITS, 0, 0, 1, 10, 60_001, 30_000),
-        Standing("key:k", LIMITS, 2, 500, 1, 10, 60_001, 30_000),
+        Standing("key:k", LIMITS, 0, 0, 4, 80, 60_001, 30_000),
+        Standing("key:k", LIMITS, 2, 500, 4, 80, 60_001, 30_000),
+        Standing("key:k", LIMITS, 0, 0, 5, 100, 60_001, 30_000),
     ]
 
 

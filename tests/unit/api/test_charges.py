@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from embedpool_api.allowances import Standing
 from embedpool_api.asks import Admitted, Ask
 from embedpool_api.attribution import NOTHING, Attribution
 from embedpool_api.callers import MASTER, Caller
@@ -35,7 +36,8 @@ class FakeAdmission:
         if self._refusal:
             ask.refuse(self._refusal)
         else:
-            ask.pass_on(Admitted(ask.request))
+            limits = [Standing(name, it, 0, 0, 1, 1, 1, 1) for name, it in ask.limited]
+            ask.pass_on(Admitted(ask.share_of("res", 4), limits))
 
     def ended(self, admitted: Admitted) -> None:
         self.ends.append(admitted)
@@ -91,7 +93,7 @@ def test_a_caller_without_limits_is_let_in_without_asking() -> None:
     assert list(charge.headers()) == []
 
 
-def test_two_requests_never_share_a_reservation_even_under_one_id_of_the_callers() -> None:
+def test_two_requests_are_told_apart_even_under_one_id_of_the_callers() -> None:
     order = order_of("a", caller=MASTER)
     first, second = (opened(FakeAdmission(), order).bill for _ in range(2))
 
@@ -110,6 +112,19 @@ def test_limits_are_asked_with_the_tokens_their_price_and_the_deadline() -> None
     assert asked.limited == (("key:a", TIGHT),)
     assert (asked.tokens, asked.cost_pico_usd) == (50, 1_000)
     assert asked.hold_ms == (60 + HOLD_BEYOND_DEADLINE_S) * 1_000
+
+
+def test_every_job_carries_its_part_of_what_was_reserved() -> None:
+    admission = FakeAdmission()
+    order = order_of("a", counts=[50], limits=TIGHT)
+
+    charge = opened(admission, order, jobs=3)
+
+    bills = [charge.bill_of(position) for position in range(3)]
+    assert admission.asked[0].jobs == 3
+    assert sum(bill.reserved_tokens for bill in bills if bill) == admission.asked[0].tokens == 50
+    assert all(bill and bill.reserved_tokens in (16, 17) for bill in bills)
+    assert all(bill and (bill.reserved, bill.reservation) == (["key:a"], "res") for bill in bills)
 
 
 def test_limits_on_requests_alone_are_asked_without_tokens() -> None:

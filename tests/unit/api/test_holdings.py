@@ -7,11 +7,14 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embedpool_api.asks import Share
 from embedpool_api.holdings import MAX_UNWANTED, Holdings, Notice
+
+ONE = Share("r", 0, 1, 5, 7)
 
 
 def notices(holdings: Holdings, most: int = 256) -> list[Notice]:
-    return holdings.notices(max_requests=most)
+    return holdings.notices(max_shares=most)
 
 
 def test_what_redis_counts_already_it_is_not_told() -> None:
@@ -56,44 +59,45 @@ def test_an_end_after_it_was_stated_is_told() -> None:
 def test_whatever_is_in_flight_can_be_said_again() -> None:
     holdings = Holdings()
     holdings.begin("k")
-    holdings.give_back("t", ["r"])
+    holdings.give_back("t", [ONE])
 
     holdings.doubt_all()
 
-    assert notices(holdings) == [Notice("k", 1, ()), Notice("t", None, ("r",))]
+    assert notices(holdings) == [Notice("k", 1, ()), Notice("t", None, (ONE,))]
 
 
 def test_a_notice_that_was_not_heard_is_given_again_in_what_it_says_by_then() -> None:
     holdings = Holdings()
     holdings.begin("k")
     holdings.end("k")
-    holdings.give_back("k", ["r"])
+    holdings.give_back("k", [ONE])
     (lost,) = notices(holdings)
     holdings.begin("k")
 
     holdings.take_again(lost)
 
-    assert notices(holdings) == [Notice("k", 1, ("r",))]
+    assert notices(holdings) == [Notice("k", 1, (ONE,))]
 
 
-def test_requests_are_told_in_portions() -> None:
+def test_shares_are_told_in_portions() -> None:
     holdings = Holdings()
-    holdings.give_back("k", ["a", "b", "c"])
+    a, b, c = (Share("r", number, 1, 5, 7) for number in range(3))
+    holdings.give_back("k", [a, b, c])
 
     assert [notices(holdings, 2), notices(holdings, 2)] == [
-        [Notice("k", None, ("a", "b"))],
-        [Notice("k", None, ("c",))],
+        [Notice("k", None, (a, b))],
+        [Notice("k", None, (c,))],
     ]
 
 
 def test_a_long_outage_fills_no_memory() -> None:
     holdings = Holdings()
 
-    holdings.give_back("k", map(str, range(MAX_UNWANTED + 5)))
+    holdings.give_back("k", (Share("r", number) for number in range(MAX_UNWANTED + 5)))
 
     (notice,) = notices(holdings, MAX_UNWANTED * 2)
     assert len(notice.unwanted) == MAX_UNWANTED
-    assert notice.unwanted[0] == "5"
+    assert notice.unwanted[0] == Share("r", 5)
 
 
 class Told:

@@ -29,7 +29,7 @@ def entered(*records: LedgerRecord, entries: int = 1, forgotten: tuple[bytes, ..
 
 
 def spent(account: str, *others: str) -> LedgerRecord:
-    bill = Bill("r", 1, list(others), [account])
+    bill = Bill("r", 1, list(others), [account], reservation="res", reserved_tokens=11)
     return LedgerRecord(
         "p", 0, account, "m", "openai", 9, 7, 2, 0, price_per_token_pico_usd=3, bill=bill
     )
@@ -41,7 +41,7 @@ def test_an_account_is_told_the_lane_the_range_its_sums_and_its_settlements() ->
     names = NAMES.account("key:k")
     (told,) = [told for told in line.told_of("apply") if names.account in told.keys]
     assert told.keys == [names.account, names.window, names.held]
-    assert told.arguments == ["m", b"5-0", 1, 27, 9, 7, 2, 0, 0, 1, "r", 1, 1, 9, 27]
+    assert told.arguments == ["m", b"5-0", 1, 27, 9, 7, 2, 0, 0, 1, "res", 1, 11, 33, 9]
 
 
 def test_only_accounts_with_made_up_ids_end_by_themselves() -> None:

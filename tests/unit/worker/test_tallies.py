@@ -13,6 +13,7 @@ from embedpool_worker.accounting import FENCED, saved_and_wasted
 from embedpool_worker.endings import wasted
 from embedpool_worker.tallies import EVERYBODY, Settlement, Tallies, Tally
 
+RESERVED = Bill("r", 2, ["team:t"], ["key:k"], reservation="res", reserved_tokens=12)
 OTHERS = ["team:a", "team:b", "user:u", "end_user:e:f", "tag:x", "tag:y"]
 
 
@@ -41,8 +42,11 @@ def records(draw: st.DrawFn) -> LedgerRecord:
     if draw(st.booleans()):
         own = draw(st.lists(st.sampled_from(OTHERS), max_size=4))
         reserved = draw(st.lists(st.sampled_from(["key:k", *own]), unique=True))
-        request = draw(st.sampled_from(["r1", "r2", "r3"]))
-        bill = Bill(request, 3, own, reserved, part=draw(st.integers(0, 2)))
+        bill = Bill(
+            "r", 3, own, reserved, part=draw(st.integers(0, 2)),
+            reservation=draw(st.sampled_from(["r1", "r2", "r3"])),
+            reserved_tokens=draw(st.integers(0, 50)),
+        )  # fmt: skip
     one = record(
         account=draw(st.sampled_from(["key:k", "caller:open", ""])),
         provider=draw(st.sampled_from(["", "openai"])),
@@ -94,22 +98,22 @@ def test_whoever_has_a_reservation_is_told_of_every_ending_once(
     found = tallied(*listed)
 
     for account, tally in found.items():
-        for request, settlement in tally.settlements.items():
+        for reservation, settlement in tally.settlements.items():
             endings = [
-                r for r in listed
-                if r.bill and r.bill.request == request and account in r.bill.reserved
+                (r, r.bill) for r in listed
+                if r.bill and r.bill.reservation == reservation and account in r.bill.reserved
                 and r.reason != FENCED
             ]  # fmt: skip
-            assert settlement == Settlement(
-                len(endings), 3, sum(r.used for r in endings), sum(r.cost_pico_usd for r in endings)
-            )
+            tokens = sum(bill.reserved_tokens for _, bill in endings)
+            used = sum(r.used for r, _ in endings)
+            assert settlement == Settlement(len(endings), tokens, 3 * tokens, used)
     expected = {
-        (account, r.bill.request)
+        (account, r.bill.reservation)
         for r in listed
         if r.bill and r.reason != FENCED
         for account in r.bill.reserved
     }
-    assert {(a, request) for a, t in found.items() for request in t.settlements} == expected
+    assert {(a, one) for a, tally in found.items() for one in tally.settlements} == expected
 
 
 def test_a_record_counts_for_its_payer_its_bill_its_lane_its_provider_and_everybody() -> None:
@@ -151,26 +155,23 @@ def test_paying_twice_costs_nobody_anything() -> None:
 
 
 def failing() -> LedgerRecord:
-    bill = Bill("r", 2, [], ["key:k"])
-    return record(used=0, paid=5, reason="ProviderFailed", bill=bill)
+    return record(used=0, paid=5, reason="ProviderFailed", bill=RESERVED)
 
 
 def cancelled() -> LedgerRecord:
-    return record(used=0, paid=0, reason="cancelled", bill=Bill("r", 2, [], ["key:k"]))
+    return record(used=0, paid=0, reason="cancelled", bill=RESERVED)
 
 
 @pytest.mark.parametrize("ending", [failing, cancelled])
 def test_a_job_nobody_used_gives_its_reservation_back(ending: Callable[[], LedgerRecord]) -> None:
-    assert tallied(ending())["key:k"].settlements == {"r": Settlement(1, 2)}
+    assert tallied(ending())["key:k"].settlements == {"res": Settlement(1, 12, 36, 0)}
 
 
 def test_sums_and_settlements_are_listed_as_the_script_reads_them() -> None:
-    bill = Bill("r", 2, ["team:t"], ["key:k"])
-
-    tally = tallied(record(bill=bill, used=5, paid=4, cached=1, price=2))["key:k"]
+    tally = tallied(record(bill=RESERVED, used=5, paid=4, cached=1, price=2))["key:k"]
 
     assert tally.sums() == [1, 8, 5, 4, 1, 0]
-    assert tally.settled() == [1, "r", 1, 2, 5, 8]
+    assert tally.settled() == [1, "res", 1, 12, 24, 5]
 
 
 def test_a_record_of_many_lines_counts_for_all_of_them_and_one_of_a_vain_try_for_none() -> None:
