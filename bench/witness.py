@@ -151,9 +151,8 @@ def _call(witness: LaneWitness) -> Told:
             began_at=2.0,
         )
         witness.call_began(called)
-        called.is_answered, called.tokens = True, 240
+        called.is_answered, called.tokens, called.requests = True, 240, REQUESTS_PER_CALL
         witness.call_ended(called, CAPS, now=2.03)
-        witness.metrics.shared(requests=REQUESTS_PER_CALL, in_batch=0, in_flight=0)
         witness.metrics.waiting(LaneClass.INTERACTIVE, 0)
 
     return told

@@ -1,8 +1,8 @@
 """Lets requests in as far as the limits of their key, team and user go; Redis decides.
 
 Invariants:
-- All requests of a tick make one script call per account, all calls one write; what an account lets
-  in of them is one reservation.
+- The requests of a tick make one script call per account, all calls one write; what an account lets
+  in of them is one reservation. A crowd goes in portions.
 - What one account granted and another refused goes back, and so does what a caller who has gone
   or was told something else was granted; a reply that was lost makes no difference.
 - Redis away: whoever waits is told within a second, and nothing is let in.
@@ -27,7 +27,13 @@ from embedpool_shared.names import Names
 from embedpool_shared.redis import Line, RedisRefused
 from embedpool_shared.scripts import script
 
-MAX_CALL_REQUESTS: Final = 256
+MAX_CALL_REQUESTS: Final = 32
+"""Of a larger crowd the first are queued, sent and answered while the next are asked for.
+
+Measured with 64 callers: all in one call made a fifth fewer requests a second; 8 cost half again
+as much of Redis and of the workers.
+"""
+MAX_NOTICE_SHARES: Final = 256
 PATIENCE_S: Final = 0.75
 PAUSE_S: Final = 0.1
 """Before the next try after one failed; with `PATIENCE_S` it makes less than a second."""
@@ -229,7 +235,7 @@ class Admission:
 
     async def _give_back_due(self, line: Line) -> None:
         with_numbers, self._says_numbers = self._says_numbers, False
-        notices = self._holdings.notices(max_shares=MAX_CALL_REQUESTS, with_numbers=with_numbers)
+        notices = self._holdings.notices(max_shares=MAX_NOTICE_SHARES, with_numbers=with_numbers)
         if not notices:
             return
         calls = [self._release_arguments(notice) for notice in notices]

@@ -33,6 +33,8 @@ from embedpool_shared.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from embedpool_api.parts import ApiParts
@@ -75,16 +77,15 @@ class _Dispatch:
         self._embeddings = embeddings
         self._others = others
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         found = hot_path(scope["path"]) if scope["type"] == "http" else None
         if found is None:
-            await self._others(scope, receive, send)
-        elif scope["method"] != "POST":
+            return self._others(scope, receive, send)
+        if scope["method"] != "POST":
             error = MethodNotAllowed("Embeddings are asked for by POST")
-            await send_error(send, error, headers=[(b"allow", b"POST")])
-        else:
-            scope[MODEL] = found.model
-            await self._embeddings(scope, receive, send)
+            return send_error(send, error, headers=[(b"allow", b"POST")])
+        scope[MODEL] = found.model
+        return self._embeddings(scope, receive, send)
 
 
 class _Documented(FastAPI):

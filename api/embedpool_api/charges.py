@@ -18,6 +18,7 @@ from embedpool_api.admission import Admission
 from embedpool_api.asks import Admitted, Ask
 from embedpool_api.attribution import NOTHING
 from embedpool_api.callers import ANYBODY
+from embedpool_api.cutting import Slice
 from embedpool_api.orders import Order
 from embedpool_shared.jobs import Bill
 
@@ -61,18 +62,18 @@ class Charges:
     def open(
         self,
         order: Order,
+        pieces: Sequence[Slice],
         *,
-        jobs: int,
         patience_s: float,
         answer: asyncio.Future[Any],
         post: Callable[[Charge], None],
     ) -> Charge:
-        """Let an order of so many jobs in, and `post` it with its charge in that very moment.
+        """Let an order of so many pieces in, and `post` it with its charge in that very moment.
 
         What refuses it ends its `answer`, as `Admission.ask` says. Whatever happens, the charge has
         to be closed.
         """
-        caller = order.caller
+        caller, jobs = order.caller, len(pieces)
         charge = Charge()
         if caller.account == ANYBODY.account and order.attribution is NOTHING and jobs == 1:
             post(charge)
@@ -92,8 +93,9 @@ class Charges:
             charge.bill, charge.admitted = bill, admitted
             post(charge)
 
-        tokens = order.tokens() if order.needs_tokens else 0
-        charge.tokens = [tokens * (job + 1) // jobs - tokens * job // jobs for job in range(jobs)]
+        is_counted = order.needs_tokens
+        charge.tokens = [order.tokens_in(piece) if is_counted else 0 for piece in pieces]
+        tokens = sum(charge.tokens)
         cost_pico_usd = tokens * order.price_per_token_pico_usd
         hold_ms = round((patience_s + HOLD_BEYOND_DEADLINE_S) * 1_000)
         self._admission.ask(

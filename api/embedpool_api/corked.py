@@ -11,21 +11,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
-    HttpToolsProtocol,
     RequestResponseCycle,
 )
-
-
-class CorkedHttp(HttpToolsProtocol):
-    """uvicorn's own protocol, on a transport that keeps a head until its body is there."""
-
-    @override
-    def connection_made(self, transport: Any) -> None:
-        """Wrap the transport before uvicorn sees it."""
-        super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]
 
 
 class Corked:
@@ -47,7 +36,8 @@ class Corked:
 
     def write_whole(self, data: bytes) -> None:
         """Send a head with its body."""
-        self._send()
+        if self._gathered:
+            self._send()
         self._transport.write(data)
 
     def close(self) -> None:

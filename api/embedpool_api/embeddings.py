@@ -18,8 +18,9 @@ from embedpool_api.callers import Caller
 from embedpool_api.charges import Charge, Charges
 from embedpool_api.cutting import cut
 from embedpool_api.deadline import budget_s
+from embedpool_api.errands import GO_ON
 from embedpool_api.lanes import Lanes
-from embedpool_api.middleware import HEADERS, REQUEST_ID, WHOLE, read_body
+from embedpool_api.middleware import BODY, HEADERS, REQUEST_ID, WHOLE, read_body
 from embedpool_api.observer import Observer
 from embedpool_api.orders import Order, cache_use_of, jobs_of, lane_class_of
 from embedpool_api.outbox import no_worker, queue_unavailable
@@ -44,10 +45,11 @@ from embedpool_shared.embedding.lengths import TokenCounter
 from embedpool_shared.embedding.models import Resolved, refuse_impossible, refuse_stranger, resolve
 from embedpool_shared.embedding.request import MAX_BODY_BYTES, EmbeddingRequest, parse
 from embedpool_shared.errors import ModelNotAllowed, ModelNotFound
-from embedpool_shared.jobs import JobReply
 
 MAX_BYTES_ON_LOOP: Final = 65_536
 """More than this is tokenised or decoded in a thread; it would hold up everybody else."""
+MAX_HARMLESS_BYTES: Final = MAX_BYTES_ON_LOOP // 2
+"""A body no larger never holds that much: a token id counts as four bytes and is sent in two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +94,9 @@ class Embeddings:
         passage: Passage = scope[PASSAGE]
         client = scope["client"]
         caller = passage.caller = await self._identify(headers, client[0] if client else "")
-        body = await read_body(receive, headers, max_bytes=MAX_BODY_BYTES)
+        body: bytes | None = scope.get(BODY)
+        if body is None:
+            body = await read_body(receive, headers, max_bytes=MAX_BODY_BYTES)
         passage.bytes_in = len(body)
         request = parse(
             body,
@@ -101,8 +105,13 @@ class Embeddings:
             default_model=self._settings.default_model,
         )
         order = await self._ordered(request, caller, scope, began_at=began_at)
-        charge = await self._served(order, receive, passage)
-        chunks = await _written(passage, is_base64=request.is_base64, asked_model=request.model)
+        charge = await self._served(order, receive, scope)
+        chunks = await _written(
+            passage,
+            items=len(order.fitted.inputs),
+            is_base64=request.is_base64,
+            asked_model=request.model,
+        )
         own = _headers(
             order,
             passage,
@@ -113,7 +122,10 @@ class Embeddings:
         own += charge.headers()
         if headers.get(b"x-embedpool-debug") == b"1":
             own += debug_headers(passage.replies, items=len(order.fitted.inputs))
-        await _send(send, own, chunks)
+        if len(chunks) == 1:
+            await send({"type": WHOLE, "status": 200, "headers": own, "body": chunks[0]})
+        else:
+            await _send_pieces(send, own, chunks)
 
     async def _ordered(
         self, request: EmbeddingRequest, caller: Caller, scope: Scope, *, began_at: float
@@ -123,9 +135,14 @@ class Embeddings:
         passage: Passage = scope[PASSAGE]
         resolved = passage.resolved = self._resolve(request.model, caller)
         patience_s = budget_s(headers, self._settings.request_timeout_s, asked_s=request.timeout_s)
+        may_take_long = passage.bytes_in > MAX_HARMLESS_BYTES
+        if may_take_long and work_bytes(request, resolved, tokens=self._tokens) > MAX_BYTES_ON_LOOP:
+            fitted = await asyncio.to_thread(self._fit, request, resolved, caller)
+        else:
+            fitted = self._fit(request, resolved, caller)
         order = passage.order = Order(
             resolved=resolved,
-            fitted=await self._fit(request, resolved, caller),
+            fitted=fitted,
             caller=caller,
             attribution=attribution(headers, request, caller),
             lane_class=lane_class_of(headers, caller),
@@ -148,7 +165,7 @@ class Embeddings:
                 )
             raise no_worker("No worker has said yet which models it serves")
         resolved = resolve(catalog, model)
-        if not any(map(caller.may_use, (resolved.lane, resolved.model, model))):
+        if caller.models and not any(map(caller.may_use, (resolved.lane, resolved.model, model))):
             raise ModelNotAllowed(f"This key may not use the model `{model}`", param="model")
         if caller.credential is not None:
             refuse_stranger(resolved)
@@ -158,28 +175,26 @@ class Embeddings:
             raise queue_unavailable("The queue is not reachable")
         return resolved
 
-    async def _fit(self, request: EmbeddingRequest, resolved: Resolved, caller: Caller) -> Fitted:
-        def fitted() -> Fitted:
-            return fit(
-                request,
-                resolved,
-                tokens=self._tokens,
-                drop_params=self._settings.drop_params,
-                scope=caller.scope,
-                forwards_user=self._settings.forwards_user,
-            )
+    def _fit(self, request: EmbeddingRequest, resolved: Resolved, caller: Caller) -> Fitted:
+        return fit(
+            request,
+            resolved,
+            tokens=self._tokens,
+            drop_params=self._settings.drop_params,
+            scope=caller.scope,
+            forwards_user=self._settings.forwards_user,
+        )
 
-        if work_bytes(request, resolved, tokens=self._tokens) > MAX_BYTES_ON_LOOP:
-            return await asyncio.to_thread(fitted)
-        return fitted()
-
-    async def _served(self, order: Order, receive: Receive, passage: Passage) -> Charge:
+    async def _served(self, order: Order, receive: Receive, scope: Scope) -> Charge:
         """Let the order in, post it, and await its replies; they are the passage's then."""
+        passage: Passage = scope[PASSAGE]
         if order.needs_tokens:
             order = await self._counted(order)
         pieces = cut(order.fitted.inputs)
         loop = asyncio.get_running_loop()
-        answer = passage.answer = Answer(len(pieces), loop, give_up_at=order.give_up_at)
+        answer = passage.answer = Answer(
+            len(pieces), loop, give_up_at=order.give_up_at, on_replies=scope.get(GO_ON)
+        )
 
         def post(charge: Charge) -> None:
             self._lanes.post(
@@ -193,16 +208,19 @@ class Embeddings:
 
         charge = self._charges.open(
             order,
-            jobs=len(pieces),
+            pieces,
             patience_s=order.give_up_at - loop.time(),
             answer=answer.done,
             post=post,
         )
+        watch = self._patrol.watch(answer, receive)
         try:
-            passage.answered(await self._answered(order, answer, receive))
+            passage.answered(await answer.done)
         except BaseException:
             self._take_back(order, answer, charge)
             raise
+        finally:
+            watch.stop()
         self._charges.closed(charge)
         return charge
 
@@ -217,22 +235,17 @@ class Embeddings:
             return await asyncio.to_thread(order.counted, self._tokens)
         return order.counted(self._tokens)
 
-    async def _answered(self, order: Order, answer: Answer, receive: Receive) -> Sequence[JobReply]:
-        """Await an answer, with somebody who watches over the wait."""
-        watch = self._patrol.watch(answer, receive, give_up_at=order.give_up_at)
-        try:
-            return await answer.done
-        finally:
-            watch.stop()
 
-
-async def _written(passage: Passage, *, is_base64: bool, asked_model: str) -> list[bytes]:
+async def _written(
+    passage: Passage, *, items: int, is_base64: bool, asked_model: str
+) -> list[bytes]:
     """Write the body, letting others pass between the pieces of a large one."""
-    parts = [(reply.vectors, reply.dims) for reply in passage.replies]
-    trace = passage.replies[0].trace
+    replies = passage.replies
+    parts = [(reply.vectors, reply.dims) for reply in replies]
+    trace = replies[0].trace
     model = (trace.model if trace else "") or asked_model
     prompt_tokens = passage.tokens
-    if is_small(parts, is_base64=is_base64):
+    if items == 1 or is_small(parts, is_base64=is_base64):
         return [
             embedding_body(parts, is_base64=is_base64, model=model, prompt_tokens=prompt_tokens)
         ]
@@ -260,10 +273,7 @@ def _headers(
     return own
 
 
-async def _send(send: Send, headers: list[Header], chunks: Sequence[bytes]) -> None:
-    if len(chunks) == 1:
-        await send({"type": WHOLE, "status": 200, "headers": headers, "body": chunks[0]})
-        return
+async def _send_pieces(send: Send, headers: list[Header], chunks: Sequence[bytes]) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     for chunk in chunks[:-1]:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})

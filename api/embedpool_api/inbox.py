@@ -12,7 +12,7 @@ from collections.abc import Callable
 from random import random
 from typing import Any, Final
 
-from embedpool_api.outbox import INBOX_TTL_S
+from embedpool_api.outbox import INBOX_TTL_MS
 from embedpool_api.posted import PostedPack
 from embedpool_shared.backoff import pause_s
 from embedpool_shared.errors import QueueUnavailable
@@ -69,7 +69,7 @@ class Inbox:
         commands: list[tuple[Any, ...]] = []
         now = asyncio.get_running_loop().time()
         if now - self._armed_at > REARM_AFTER_S:
-            commands.append(("PEXPIRE", self._stream, int(INBOX_TTL_S * 1_000)))
+            commands.append(("PEXPIRE", self._stream, INBOX_TTL_MS))
             self._armed_at = now
         if self._last != self._trimmed:
             commands.append(("XTRIM", self._stream, "MINID", _after(self._last)))

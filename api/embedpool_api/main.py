@@ -18,10 +18,10 @@ from embedpool_api.accounts.spend_log import SpendLog
 from embedpool_api.accounts.store import Accounts
 from embedpool_api.admission import Admission
 from embedpool_api.app import create_app
+from embedpool_api.arrivals import Arrivals
 from embedpool_api.bulk.assembly import Bulk
 from embedpool_api.callers import Caller, Gate
 from embedpool_api.charges import Charges
-from embedpool_api.corked import CorkedHttp
 from embedpool_api.embeddings import Embeddings, EndpointSettings
 from embedpool_api.identities import Identities
 from embedpool_api.known_names import rules_out
@@ -86,7 +86,7 @@ def _serve(app: Any, options: ApiOptions) -> int:
             host=options.host,
             port=options.port,
             loop="uvloop",
-            http=CorkedHttp,
+            http=Arrivals,
             ws="none",
             lifespan="on",
             log_config=None,

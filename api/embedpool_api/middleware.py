@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 HEADERS: Final = "embedpool.headers"
 """Key of the scope: the request's headers as a dict of bytes, names in lower case."""
+BODY: Final = "embedpool.body"
+"""Key of the scope: the whole body where it is there already and nothing encodes it, else None."""
 REQUEST_ID: Final = "embedpool.request_id"
 """Key of the scope: the caller's own id where it is a sane one, else a new one."""
 WHOLE: Final = "embedpool.response"
@@ -51,13 +53,16 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        request_id = request_id_of(headers)
-        scope[HEADERS] = headers
-        scope[REQUEST_ID] = request_id
+        headers: Mapping[bytes, bytes] | None = scope.get(HEADERS)
+        if headers is None:
+            headers = scope[HEADERS] = dict(scope["headers"])
+        request_id = scope[REQUEST_ID] = request_id_of(headers)
         passage = scope[PASSAGE] = self._arrived(request_id, scope, headers)
+        answer = _Answer(send, passage)
         try:
-            await self._answered(scope, receive, _Answer(send, passage))
+            await self._app(scope, receive, answer.send)
+        except Exception as error:  # noqa: BLE001 (the last resort: a bug must not end as silence)
+            await answer.fail(error)
         finally:
             if self._witness is not None:
                 self._witness.ended(passage)
@@ -67,20 +72,6 @@ class Edge:
         if self._witness is None:
             return Passage(request_id, scope["method"], "", 0.0)
         return self._witness.arrived(request_id, scope["method"], scope["path"], headers)
-
-    async def _answered(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
-        passage = answer.passage
-        try:
-            await self._app(scope, receive, answer.send)
-        except ClientDisconnected as gone:
-            passage.error = gone
-        except EmbedPoolError as error:
-            passage.error = error
-            await answer.fail(error)
-        except Exception as error:  # noqa: BLE001 (the last resort: a bug must not end as silence)
-            passage.error = error
-            _log.exception("request_failed", extra={"request_id": passage.request_id})
-            await answer.fail(error)
 
 
 class _Answer:
@@ -93,19 +84,20 @@ class _Answer:
         self._is_complete = False
 
     async def send(self, message: Message) -> None:
+        passage = self.passage
         if message["type"] == WHOLE:
-            await self.send_whole(message["status"], message["headers"], message["body"])
+            await self._send_whole(message["status"], message["headers"], message["body"])
             return
         if message["type"] == "http.response.start":
             self._is_started = True
-            self.passage.status = message["status"]
+            passage.status = message["status"]
             message["headers"] = [*message.get("headers", ()), self._id_header()]
         elif message["type"] == "http.response.body":
             self._is_complete = not message.get("more_body", False)
-            self.passage.bytes_out += len(message.get("body", b""))
+            passage.bytes_out += len(message.get("body", b""))
         await self._send(message)
 
-    async def send_whole(
+    async def _send_whole(
         self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
     ) -> None:
         """Send a whole answer, whose headers have its length."""
@@ -123,6 +115,13 @@ class _Answer:
 
     async def fail(self, error: Exception) -> None:
         """Answer with `error`; what has begun is broken off, so that nobody takes it for whole."""
+        self.passage.error = error
+        if isinstance(error, ClientDisconnected):
+            return
+        if not isinstance(error, EmbedPoolError):
+            _log.error(
+                "request_failed", exc_info=error, extra={"request_id": self.passage.request_id}
+            )
         if self._is_complete:
             return
         if self._is_started:
@@ -153,35 +152,25 @@ async def send_error(
 
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes], *, max_bytes: int) -> bytes:
     """Read a whole body; raises `BodyTooLarge`, `NotJson` if encoded, `ClientDisconnected`."""
-    if headers.get(b"content-encoding", b"identity").strip().lower() not in {b"", b"identity"}:
+    encoding = headers.get(b"content-encoding")
+    if encoding is not None and encoding.strip().lower() not in {b"", b"identity"}:
         raise NotJson("A Content-Encoding is not accepted; send the body as it is")
     announced = headers.get(b"content-length", b"")
     if announced.isdigit() and (len(announced) > 18 or int(announced) > max_bytes):
         raise _too_large(max_bytes)
-    message = await _next(receive)
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        return _bounded(body, max_bytes)
-    chunks = [_bounded(body, max_bytes)]
-    left_bytes = max_bytes - len(body)
-    while message.get("more_body", False):
-        message = await _next(receive)
-        chunks.append(_bounded(message.get("body", b""), left_bytes, max_bytes))
-        left_bytes -= len(chunks[-1])
-    return b"".join(chunks)
-
-
-async def _next(receive: Receive) -> Message:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnected
-    return message
-
-
-def _bounded(body: bytes, left_bytes: int, max_bytes: int | None = None) -> bytes:
-    if len(body) > left_bytes:
-        raise _too_large(left_bytes if max_bytes is None else max_bytes)
-    return body
+    chunks: list[bytes] = []
+    left_bytes = max_bytes
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        chunk: bytes = message.get("body", b"")
+        left_bytes -= len(chunk)
+        if left_bytes < 0:
+            raise _too_large(max_bytes)
+        if not message.get("more_body", False):
+            return b"".join((*chunks, chunk)) if chunks else chunk
+        chunks.append(chunk)
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:

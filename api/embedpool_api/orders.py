@@ -12,7 +12,6 @@ from embedpool_api.attribution import Attribution
 from embedpool_api.callers import Caller
 from embedpool_api.cutting import Slice
 from embedpool_shared.embedding.fitting import Fitted
-from embedpool_shared.embedding.inputs import total_bytes
 from embedpool_shared.embedding.lengths import TokenCounter, texts_of
 from embedpool_shared.embedding.models import Resolved
 from embedpool_shared.embedding.request import EmbeddingRequest
@@ -44,7 +43,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def needs_tokens(self) -> bool:
         """Whether a limit of the caller's has to know how long the request is."""
-        return any(limits.need_tokens for _, limits in self.caller.limited)
+        limited = self.caller.limited
+        return bool(limited) and any(limits.need_tokens for _, limits in limited)
 
     def counted(self, tokens: TokenCounter) -> Order:
         """Count every input by the model's own tokenizer, where we have it."""
@@ -55,14 +55,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         counts = [tokens.count(encoding, text) for text in texts]
         return structs.replace(self, fitted=self.fitted._replace(counts=counts))
 
-    def tokens(self) -> int:
-        """How long the request is: counted, else guessed rather too high than too low."""
+    def tokens_in(self, piece: Slice) -> int:
+        """How long a piece of it is: counted, else guessed rather too high than too low."""
         counts = self.fitted.counts
-        return (
-            sum(counts)
-            if counts
-            else -(-total_bytes(self.fitted.inputs) // GUESSED_BYTES_PER_TOKEN)
-        )
+        if counts:
+            return sum(counts[piece.start : piece.stop])
+        return -(-piece.size_bytes // GUESSED_BYTES_PER_TOKEN)
 
 
 def lane_class_of(headers: Mapping[bytes, bytes], caller: Caller) -> LaneClass:
@@ -101,7 +99,7 @@ def jobs_of(
             inputs=inputs[piece.start : piece.stop],
             budget_ms=0,
             size_bytes=piece.size_bytes,
-            tokens=sum(counts[piece.start : piece.stop]) if counts else 0,
+            tokens=order.tokens_in(piece) if counts else 0,
             account=order.caller.account,
             price_per_token_pico_usd=order.price_per_token_pico_usd,
             bill=bill_of(position),

@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,9 +30,13 @@ MAX_PACK_ITEMS: Final = 512
 MAX_PACK_BYTES: Final = 1024 * 1024
 """A pack is leased by one worker; smaller ones let several share a burst."""
 PK_GRACE_S: Final = 60.0
-INBOX_TTL_S: Final = 120.0
+INBOX_TTL_MS: Final = 120_000
 MAX_RETRY_AFTER_S: Final = 120.0
 QUICK_PATIENCE_S: Final = 2.0
+
+_process: Final = secrets.token_hex(8)
+_numbers: Final = itertools.count()
+"""No other pack ever had the id these make; a random one each would cost a system call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class Outbox:
         self.is_away = False
         self._line = line
         self._names = names
+        self._places = {c: (names.stream(c), names.depth, names.inbox(api_id)) for c in LaneClass}
         self._api_id = api_id
         self._bounds = bounds
         self._seal = seal
@@ -133,13 +139,14 @@ class Outbox:
                 continue
             job = posted.job
             if not packs or not _has_room(packs[-1], job):
-                packs.append(PostedPack(secrets.token_hex(12), lane_class, 0, 0, 0, 0, 0.0))
+                packs.append(PostedPack(_new_pack_id(), lane_class, 0, 0, 0, 0, 0.0))
             pack = packs[-1]
             job.number = pack.jobs
             pack.open[job.number] = posted
             pack.jobs += 1
             pack.items += len(job.inputs)
             pack.size_bytes += job.size_bytes
+            pack.tokens += job.tokens
             pack.budget_s = max(pack.budget_s, posted.answer.give_up_at - now)
             posted.pack = pack
         for pack in packs:
@@ -167,24 +174,20 @@ class Outbox:
             self._on_created()
 
     async def _run_enqueue(self, pack: PostedPack) -> Any:
-        names, jobs = self._names, pack.open.values()
         pack.was_sent = True
-        pack.was_thinned = pack.was_thinned or len(jobs) < pack.jobs
-        pack.items = sum(len(posted.job.inputs) for posted in jobs)
-        pack.size_bytes = sum(posted.job.size_bytes for posted in jobs)
-        pack.tokens = sum(posted.job.tokens for posted in jobs)
+        is_thin = len(pack.open) < pack.jobs
+        if is_thin:
+            _thin(pack)
+        stream, depth, inbox = self._places[pack.lane_class]
         return await self._line.run(
             script("enqueue"),
-            [
-                names.stream(pack.lane_class), names.depth,
-                names.pk(pack.pack_id), names.inbox(self._api_id),
-            ],
+            [stream, depth, self._names.pk(pack.pack_id), inbox],
             [
                 GROUP, pack.pack_id, self._blob(pack), pack.jobs,
                 pack.items, pack.size_bytes, pack.tokens,
-                int((pack.budget_s + PK_GRACE_S) * 1_000), int(INBOX_TTL_S * 1_000),
+                int((pack.budget_s + PK_GRACE_S) * 1_000), INBOX_TTL_MS,
                 self._bounds.max_items, self._bounds.max_bytes,
-                ",".join(map(str, pack.open)) if len(jobs) < pack.jobs else "",
+                ",".join(map(str, pack.open)) if is_thin else "",
             ],
             patience_s=QUICK_PATIENCE_S,
         )  # fmt: skip
@@ -239,6 +242,19 @@ class Outbox:
             raise
         if not pack.open:
             self.packs.pop(pack.pack_id, None)
+
+
+def _new_pack_id() -> str:
+    return f"{_process}{next(_numbers):08x}"
+
+
+def _thin(pack: PostedPack) -> None:
+    """Measure a pack that leaves, or leaves again, without jobs that have ended."""
+    jobs = [posted.job for posted in pack.open.values()]
+    pack.was_thinned = True
+    pack.items = sum(len(job.inputs) for job in jobs)
+    pack.size_bytes = sum(job.size_bytes for job in jobs)
+    pack.tokens = sum(job.tokens for job in jobs)
 
 
 def _unused(pack: PostedPack, posted: PostedJob) -> LedgerRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 FIXED: Final = ("/v1/embeddings", "/embeddings", "/openai/v1/embeddings")
@@ -44,6 +45,7 @@ class HotPath(NamedTuple):
 _NAMELESS: Final = HotPath(None)
 
 
+@lru_cache(maxsize=1_024)
 def hot_path(path: str) -> HotPath | None:
     """Recognise the endpoint by the decoded path as the server read it, never by a header."""
     if path in _FIXED:
@@ -56,6 +58,7 @@ def hot_path(path: str) -> HotPath | None:
     return None
 
 
+@lru_cache(maxsize=1_024)
 def route_of(path: str) -> str:
     """Name what a path is about, as the metrics do: by its first part, behind any `/v1`."""
     if hot_path(path) is not None:

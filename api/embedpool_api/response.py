@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def _cache_outcome(cached: int, items: int) -> bytes:
     return b"partial" if cached else b"miss"
 
 
+@lru_cache(maxsize=256)
 def header_value(text: str) -> bytes:
     """Write any text as a header's value: what is not printable ASCII becomes `?`."""
     if text.isascii() and text.isprintable():

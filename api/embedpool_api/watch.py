@@ -27,12 +27,11 @@ ACCEPTED_WITHIN_S: Final = 0.9
 class Watch:
     """Fails an answer when its client goes, when Redis does not confirm it, or at its deadline."""
 
-    __slots__ = ("_answer", "_receive", "_task", "begins_at", "give_up_at", "is_over")
+    __slots__ = ("_answer", "_receive", "_task", "begins_at", "is_over")
 
-    def __init__(self, answer: Answer, receive: Receive, *, begins_at: float, give_up_at: float):
+    def __init__(self, answer: Answer, receive: Receive, *, begins_at: float) -> None:
         """Begin when told to."""
         self.begins_at = begins_at
-        self.give_up_at = give_up_at
         self.is_over = False
         self._answer: Answer | None = answer
         self._receive: Receive | None = receive
@@ -55,11 +54,11 @@ class Watch:
         accepted_by = loop.time() + ACCEPTED_WITHIN_S - BEGINS_AFTER_S
         gone = asyncio.ensure_future(_client_is_gone(receive))
         try:
-            await asyncio.wait({gone}, timeout=min(accepted_by, self.give_up_at) - loop.time())
+            await asyncio.wait({gone}, timeout=min(accepted_by, answer.give_up_at) - loop.time())
             if not gone.done() and not answer.is_accepted:
                 answer.fail(queue_unavailable("The queue did not confirm the request"))
                 return
-            await asyncio.wait({gone}, timeout=self.give_up_at - loop.time())
+            await asyncio.wait({gone}, timeout=answer.give_up_at - loop.time())
             answer.fail(ClientDisconnected() if gone.done() else _too_late())
         finally:
             gone.cancel()
@@ -73,13 +72,13 @@ class Patrol:
         self._waiting: deque[Watch] = deque()  # in the order in which they begin
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self, answer: Answer, receive: Receive, *, give_up_at: float) -> Watch:
+    def watch(self, answer: Answer, receive: Receive) -> Watch:
         """Watch over an answer from a moment on, or at its deadline if that is earlier."""
         loop = asyncio.get_running_loop()
         begins_at = loop.time() + BEGINS_AFTER_S
-        watch = Watch(answer, receive, begins_at=begins_at, give_up_at=give_up_at)
-        if give_up_at < begins_at:
-            loop.call_at(give_up_at, watch.begin)
+        watch = Watch(answer, receive, begins_at=begins_at)
+        if answer.give_up_at < begins_at:
+            loop.call_at(answer.give_up_at, watch.begin)
             return watch
         while self._waiting and self._waiting[0].is_over:
             self._waiting.popleft()

@@ -155,7 +155,7 @@ class Line:
         self, *command: Any, patience_s: float = PATIENCE_S, heard: Heard | None = None
     ) -> Reply:
         """Send one command and await its reply; see `call_all`."""
-        (reply,) = await self._exchange(pack_command(command), 1, patience_s, heard)
+        (reply,) = _all_well(await self._ask(pack_command(command), 1, patience_s, heard))
         return reply
 
     async def call_all(
@@ -170,7 +170,7 @@ class Line:
         `heard` gets the replies in the moment they arrive, before this returns; never errors.
         """
         packed = b"".join(map(pack_command, commands))
-        return await self._exchange(packed, len(commands), patience_s, heard)
+        return _all_well(await self._ask(packed, len(commands), patience_s, heard))
 
     async def run(
         self,
@@ -182,10 +182,12 @@ class Line:
     ) -> Reply:
         """Run `script` by its digest; a server that does not know it yet is told."""
         tail = (len(keys), *keys, *arguments)
-        try:
-            return await self.call("EVALSHA", script.sha, *tail, patience_s=patience_s)
-        except _ScriptUnknown:
-            return await self.call("EVAL", script.source, *tail, patience_s=patience_s)
+        packed = pack_command(("EVALSHA", script.sha, *tail))
+        replies = await self._ask(packed, 1, patience_s)
+        if isinstance(replies[0], _ScriptUnknown):
+            packed = pack_command(("EVAL", script.source, *tail))
+            replies = await self._ask(packed, 1, patience_s)
+        return _all_well(replies)[0]
 
     async def run_all(
         self,
@@ -219,15 +221,6 @@ class Line:
         with suppress(theirs.RedisError, OSError):
             await self._connection.disconnect(nowait=True)
 
-    async def _exchange(
-        self, packed: bytes, count: int, patience_s: float, heard: Heard | None
-    ) -> list[Reply]:
-        replies = await self._ask(packed, count, patience_s, heard)
-        for reply in replies:
-            if isinstance(reply, QueueUnavailable):
-                raise reply
-        return replies
-
     async def _ask(
         self, packed: bytes, count: int, patience_s: float, heard: Heard | None = None
     ) -> list[Reply]:
@@ -243,6 +236,8 @@ class Line:
         except BaseException:
             await self.close()  # a reply still on its way would be taken for the next command's
             raise
+        if not wire.has_refused:
+            return replies
         if any(isinstance(reply, theirs.ReadOnlyError) for reply in replies):
             # A primary that became a replica stays one: ask again who it is by now.
             await self.close()
@@ -259,6 +254,14 @@ class Line:
 
 class _ScriptUnknown(RedisRefused):
     """NOSCRIPT: never seen outside `Line`."""
+
+
+def _all_well(replies: list[Reply]) -> list[Reply]:
+    """Raise the first error among replies."""
+    for reply in replies:
+        if isinstance(reply, QueueUnavailable):
+            raise reply
+    return replies
 
 
 DENIALS: Final = (

@@ -23,38 +23,45 @@ _MORE: Final = object()
 class Wire(asyncio.Protocol):
     """One connection with at most one exchange under way."""
 
-    def __init__(self, transport: asyncio.Transport, reader: Any) -> None:
-        """Read replies from `transport` with `reader`, a `hiredis.Reader`."""
+    def __init__(
+        self, transport: asyncio.Transport, error_from: Callable[[str], Exception]
+    ) -> None:
+        """Read the replies that arrive by `transport`; `error_from` makes one of a refusal."""
         self.is_broken = False
+        self.has_refused = False
+        """Whether an error is among the last replies: known without a look at each of them."""
+        self._loop = asyncio.get_running_loop()
         self._transport = transport
-        self._reader = reader
+        self._error_from = error_from
+        self._reader = hiredis.Reader(replyError=self._refusal, notEnoughData=_MORE)
         self._replies: list[Any] = []
         self._wanted = 0
         self._answered: asyncio.Future[list[Any]] | None = None
         self._heard: Heard | None = None
+        self._late_at = 0.0
+        self._watch: asyncio.TimerHandle | None = None
+        self._watch_at = 0.0
 
-    async def ask(
+    def ask(
         self, packed: bytes, count: int, *, patience_s: float, heard: Heard | None = None
-    ) -> list[Any]:
-        """Send commands and await their replies, errors among them.
+    ) -> asyncio.Future[list[Any]]:
+        """Send commands; the future gets their replies, errors among them.
 
         `heard` gets them first, if there is no error among them: whoever awaits has to wait until
         the loop has done with everybody who was ready before.
 
-        Raises `ConnectionResetError` when the connection breaks, `TimeoutError` when it is silent.
+        The future fails with `TimeoutError` when Redis is silent, else with what broke the
+        connection. Whoever stops waiting for it must close the connection.
         """
-        if self.is_broken:
-            raise ConnectionResetError("the connection is closed")
-        loop = asyncio.get_running_loop()
-        self._answered = loop.create_future()
         self._replies, self._wanted, self._heard = [], count, heard
-        patience = loop.call_later(patience_s, self._break, TimeoutError("no answer in time"))
-        try:
-            self._transport.write(packed)
-            return await self._answered
-        finally:
-            patience.cancel()
-            self._answered = self._heard = None
+        self.has_refused = False
+        self._transport.write(packed)
+        # On its way: whatever else there is to do can wait, for no reply comes before a next turn.
+        self._answered = self._loop.create_future()
+        self._late_at = self._loop.time() + patience_s
+        if self._watch is None or self._late_at < self._watch_at:
+            self._watch_until(self._late_at)
+        return self._answered
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -66,19 +73,46 @@ class Wire(asyncio.Protocol):
         except hiredis.HiredisError:
             self._break(ConnectionResetError("not the Redis protocol"))
             return
-        if self._answered and len(self._replies) >= self._wanted and not self._answered.done():
-            self._answered.set_result(self._replies)
-            if self._heard and not any(isinstance(reply, Exception) for reply in self._replies):
-                self._heard(self._replies)
+        answered, replies = self._answered, self._replies
+        if answered and len(replies) >= self._wanted and not answered.done():
+            self._answered = None
+            answered.set_result(replies)
+            if self._heard and not self.has_refused:
+                self._heard(replies)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         """Whoever waits learns that no reply will come."""
         self._break(exc or ConnectionResetError("Redis closed the connection"))
 
+    def _refusal(self, text: str) -> Exception:
+        self.has_refused = True
+        return self._error_from(text)
+
+    def _watch_until(self, late_at: float) -> None:
+        """Look then whether Redis is silent.
+
+        One timer outlasts many exchanges: to set and stop one for each costs more than to send.
+        """
+        if self._watch:
+            self._watch.cancel()
+        self._watch = self._loop.call_at(late_at, self._look)
+        self._watch_at = late_at
+
+    def _look(self) -> None:
+        self._watch = None
+        if self._answered is None:
+            return
+        if self._loop.time() < self._late_at:
+            self._watch_until(self._late_at)
+        else:
+            self._break(TimeoutError("no answer in time"))
+
     def _break(self, error: Exception) -> None:
         self.is_broken = True
         self._transport.abort()
+        if self._watch:
+            self._watch.cancel()
         if self._answered and not self._answered.done():
             self._answered.set_exception(error)
 
@@ -86,10 +120,6 @@ class Wire(asyncio.Protocol):
 def taken_over(connection: Any) -> Wire:
     """Take the transport of a redis-py connection that has just connected and signed in."""
     transport: asyncio.Transport = connection._writer.transport
-    reader = hiredis.Reader(
-        replyError=connection._parser.parse_error,
-        notEnoughData=_MORE,
-    )
-    wire = Wire(transport, reader)
+    wire = Wire(transport, connection._parser.parse_error)
     transport.set_protocol(wire)
     return wire

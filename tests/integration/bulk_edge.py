@@ -17,11 +17,11 @@ from typing_extensions import override
 from embedpool_api.accounts.shared_line import SharedLine
 from embedpool_api.admission import Admission
 from embedpool_api.app import create_app
+from embedpool_api.arrivals import Arrivals
 from embedpool_api.bulk.parts import BulkParts
 from embedpool_api.bulk.spent import spent_check
 from embedpool_api.bulk.threads import StoreThreads
 from embedpool_api.callers import Gate
-from embedpool_api.corked import CorkedHttp
 from embedpool_api.identities import Identities
 from embedpool_api.main import Running
 from embedpool_api.own_keys import own_key_holders
@@ -238,7 +238,7 @@ async def served(app: ASGIApp) -> AsyncIterator[str]:
         app,
         host="127.0.0.1",
         port=0,
-        http=CorkedHttp,
+        http=Arrivals,
         loop="uvloop",
         lifespan="off",
         log_config=None,

@@ -25,6 +25,14 @@ async def posted_pack(api: ApiSide, hand: Hand, texts: list[str]) -> tuple[list[
     return answers, pack
 
 
+async def inherited(heir: Hand) -> HeldPack:
+    """The pack that the heir's beats take over from whoever does not renew it."""
+    heir.keep_beating()
+    await until(lambda: bool(heir.taken_over), "the lease is taken over")
+    (same,) = heir.taken()
+    return same
+
+
 async def vectors_of(answers: list[Answer]) -> list[bytes]:
     """What the callers were told, each within the test's patience."""
     return [(await answer.done)[0].vectors for answer in answers]
@@ -119,9 +127,7 @@ async def test_two_workers_that_commit_the_same_pack_give_one_answer_and_one_bil
         api, zombie = site.api(), Hand(site, "zombie")
         heir = Hand(site, "heir", lease_s=0.05)
         answers, pack = await posted_pack(api, zombie, ["a", "b"])
-        heir.keep_beating()
-        await until(lambda: bool(heir.taken_over), "the lease is taken over")
-        (same,) = heir.taken()
+        same = await inherited(heir)
         order = [(zombie, pack), (heir, same)]
 
         for hand, held in order if zombie_first else reversed(order):
@@ -142,9 +148,7 @@ async def test_a_whole_commit_after_another_workers_partial_one_leaves_out_what_
         api, zombie = site.api(), Hand(site, "zombie")
         heir = Hand(site, "heir", lease_s=0.05)
         answers, pack = await posted_pack(api, zombie, ["a", "b", "c"])
-        heir.keep_beating()
-        await until(lambda: bool(heir.taken_over), "the lease is taken over")
-        (same,) = heir.taken()
+        same = await inherited(heir)
 
         await zombie.commit([pack.open[1]])
         await heir.commit(list(same.open.values()))
@@ -163,9 +167,7 @@ async def test_a_partial_commit_after_another_workers_whole_one_changes_nothing(
         api, zombie = site.api(), Hand(site, "zombie")
         heir = Hand(site, "heir", lease_s=0.05)
         answers, pack = await posted_pack(api, zombie, ["a", "b"])
-        heir.keep_beating()
-        await until(lambda: bool(heir.taken_over), "the lease is taken over")
-        (same,) = heir.taken()
+        same = await inherited(heir)
 
         await heir.commit(list(same.open.values()))
         await zombie.commit([pack.open[1]])
@@ -176,6 +178,65 @@ async def test_a_partial_commit_after_another_workers_whole_one_changes_nothing(
         assert [(r.number, r.used) for r in records if r.reason == "fenced"] == [(1, 0)]
         assert await site.is_quiet()
         assert await site.call("EXISTS", site.lane.part(pack.pack_id)) == 0
+
+
+async def test_an_heir_whose_reply_was_lost_repeats_its_commit_without_effect(
+    valkey: RedisServer,
+) -> None:
+    async with Site(valkey.url) as site:
+        api, zombie = site.api(), Hand(site, "zombie")
+        heir = Hand(site, "heir", lease_s=0.05)
+        answers, pack = await posted_pack(api, zombie, ["a", "b"])
+        same = await inherited(heir)
+        heir.commit_line.is_forgetful = True
+
+        await heir.commit(list(same.open.values()))
+        await zombie.commit(list(pack.open.values()))
+
+        assert await vectors_of(answers) == right(["a", "b"])
+        assert [(r.number, r.reason) for r in await site.ledger()] == [
+            (0, ""), (1, ""), (0, "fenced"), (1, "fenced"),
+        ]  # fmt: skip
+        assert (heir.commit_line.lost, same.is_lost, pack.is_lost) == (1, False, True)
+        assert await site.is_quiet()
+
+
+async def test_an_heir_later_than_the_first_reader_is_fenced_however_often_it_repeats(
+    valkey: RedisServer,
+) -> None:
+    async with Site(valkey.url) as site:
+        api, first = site.api(), Hand(site, "first")
+        heir = Hand(site, "heir", lease_s=0.05)
+        answers, pack = await posted_pack(api, first, ["a"])
+        same = await inherited(heir)
+        heir.commit_line.is_forgetful = True
+
+        await first.commit(list(pack.open.values()))
+        await heir.commit(list(same.open.values()))
+
+        assert await vectors_of(answers) == right(["a"])
+        assert [r.reason for r in await site.ledger()] == ["", "fenced"]
+        assert (pack.is_lost, same.is_lost) == (False, True)
+        assert await site.is_quiet()
+
+
+async def test_a_first_reader_whose_pack_was_put_back_and_ended_by_another_is_fenced(
+    valkey: RedisServer,
+) -> None:
+    async with Site(valkey.url) as site:
+        api, first, second = site.api(), Hand(site, "first"), Hand(site, "second")
+        answers, pack = await posted_pack(api, first, ["a"])
+        await first.hand_back.untouched(pack.lane_class, [pack.entry_id])
+        (again,) = await second.take()
+        first.commit_line.is_forgetful = second.commit_line.is_forgetful = True
+
+        await second.commit(list(again.open.values()))
+        await first.commit(list(pack.open.values()))
+
+        assert await vectors_of(answers) == right(["a"])
+        assert [r.reason for r in await site.ledger()] == ["", "fenced"]
+        assert (pack.is_lost, again.is_lost) == (True, False)
+        assert await site.is_quiet()
 
 
 async def test_a_commit_for_an_api_that_is_gone_bills_without_a_reply(valkey: RedisServer) -> None:

@@ -9,6 +9,7 @@ import pytest
 from embedpool_api.outbox import QueueBounds
 from embedpool_shared.errors import Overloaded, QueueUnavailable
 from embedpool_shared.jobs import LaneClass, pack_from
+from integration.by_hand import Hand
 from integration.one_process import MODEL, Embedder, Site, right, until
 from support.valkey import RedisServer
 
@@ -63,6 +64,27 @@ async def test_a_pack_repeated_without_its_ended_jobs_says_which_it_has(
         assert [job.number for job in pack_from(again[b"p"]).jobs] == [0, 2]
         assert again[b"n"] == b"0,2"
         assert await site.depth() == (2, 4, 0)
+
+
+@pytest.mark.parametrize("repeats", [False, True], ids=["new", "repeated"])
+@pytest.mark.parametrize("gone", [[], ["inbox"], ["stream"], ["inbox", "stream"]], ids=str)
+async def test_whatever_is_missing_the_api_listens_and_a_new_pack_has_its_lane(
+    valkey: RedisServer, gone: list[str], *, repeats: bool
+) -> None:
+    async with Site(valkey.url) as site:
+        api, hand = site.api(), Hand(site)
+        stream, inbox = site.lane.stream(LaneClass.INTERACTIVE), site.lane.inbox(api.api_id)
+        await api.accepted(api.post(["known"]))
+        for name in gone:
+            await site.call("DEL", stream if name == "stream" else inbox)
+
+        if repeats:
+            api.lanes.repeat_all()
+        await api.accepted(api.post(["new"]))
+
+        assert await site.call("EXISTS", inbox) == 1
+        texts = [job.job.inputs[0] for pack in await hand.take() for job in pack.open.values()]
+        assert texts == (["new"] if "stream" in gone else ["known", "new"])
 
 
 async def test_all_jobs_of_a_tick_leave_in_one_pack(valkey: RedisServer) -> None:

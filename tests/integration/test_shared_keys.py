@@ -198,7 +198,7 @@ async def test_tokens_a_call_did_not_have_are_free_again_for_others(valkey: Redi
     async with crew(valkey.url) as on:
         place, one, other = limited(tpm=1_000), on.hire(), on.hire()
         permit = await one.permit(place, tokens=950)
-        permit.begin()
+        permit.begin(950)
         one.care.answered(permit, ProviderAnswer([], 2, "m", total_tokens=100), None, 0.01)
         one.permits.give_back(permit)
         began_at = asyncio.get_running_loop().time()

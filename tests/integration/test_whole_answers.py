@@ -11,7 +11,8 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from embedpool_api.corked import Corked, CorkedHttp
+from embedpool_api.arrivals import Arrivals
+from embedpool_api.corked import Corked
 from embedpool_api.middleware import WHOLE, Edge
 from support.ports import free_port
 
@@ -34,7 +35,7 @@ async def _serving() -> AsyncIterator[int]:
     port = free_port()
     server = uvicorn.Server(
         uvicorn.Config(
-            Edge(_app), port=port, http=CorkedHttp, lifespan="off", log_config=None,
+            Edge(_app), port=port, http=Arrivals, lifespan="off", log_config=None,
             server_header=False, date_header=False,
         )
     )  # fmt: skip

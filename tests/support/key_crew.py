@@ -51,7 +51,7 @@ class Member:
     async def call(self, place: Deployment, **more: Any) -> float:
         """Make one call that takes no time; returns when it began."""
         permit = await self.permit(place, **more)
-        permit.begin()
+        permit.begin(permit.max_tokens or 0)
         at = asyncio.get_running_loop().time()
         self.permits.give_back(permit)
         return at

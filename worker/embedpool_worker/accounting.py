@@ -21,6 +21,8 @@ class ItemTokens(NamedTuple):
 
 def shares(total: int, weights: Sequence[int]) -> list[int]:
     """Split `total` in proportion to `weights`, exactly (largest remainder; ties go first)."""
+    if len(weights) == 1:
+        return [total]
     whole = sum(weights)
     if not whole:
         weights, whole = [1] * len(weights), len(weights)

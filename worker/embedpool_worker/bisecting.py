@@ -1,4 +1,4 @@
-"""The search for what a provider refuses, by halves, until an input stands alone. Pure.
+"""A batch, and the search by halves for the input in it that a provider refuses. Pure.
 
 One bad input among n costs 2·⌈log2 n⌉ calls after the first. What the search finds out about the
 provider's caps is told apart from what is wrong with an input: a call that held an input which is
@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from embedpool_shared.errors import CapExceeded, ProviderError, WrongAnswer
-from embedpool_shared.jobs import Input
+from embedpool_shared.jobs import Input, LaneClass, MergeKey
+from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Deployment
 from embedpool_worker.held import Item
-from embedpool_worker.packing import distinct
+from embedpool_worker.keyring import KeyHealth
+from embedpool_worker.packing import InputKey, distinct
 from embedpool_worker.providers.cap_words import CapKind, NamedCap, cap_named
 
 BROKEN_PARTS: Final = 4
@@ -32,25 +34,58 @@ class TaughtCap:
 
 
 @dataclass(slots=True, eq=False)
-class Part:
-    """The items of one call, its distinct inputs, and what became of it."""
+class Batch:
+    """The items of one call, where it may be made, and what became of it."""
 
     items: Sequence[Item]
+    lane_class: LaneClass
+    deployments: Sequence[Deployment]
+    within: Batch | None = None  # the refused call that this is a part of
+    merge: MergeKey = field(init=False)  # what its items have in common
+    firsts: dict[InputKey, Item] = field(init=False)  # of each distinct input
+    where: list[int] = field(init=False)  # the place of each item's input among those
     inputs: list[Input] = field(init=False)
-    where: list[int] = field(init=False)
-    within: Part | None = None  # the refused call that this is a part of
-    deployment: Deployment | None = None  # who was asked last
-    refusal: ProviderError | None = None
+    deadline_at: float = field(init=False)  # when the last of its callers stops listening
+    asked: Deployment | None = None  # by the last try
+    failure: ProviderError | None = None  # what came of that, unless it was answered
+    failed_with: set[KeyHealth] = field(default_factory=set)  # another one is tried first
+    refusal: ProviderError | None = None  # what came of it in the end
     was_answered: bool = False
     holds_refused_input: bool = False  # one of its inputs is refused even alone
 
     def __post_init__(self) -> None:
         """Find the distinct inputs."""
-        self.inputs, self.where = distinct(self.items)
+        self.merge = self.items[0].job.merge
+        self.firsts, self.where = distinct(self.items)
+        self.inputs = [item.input for item in self.firsts.values()]
+        self.deadline_at = max([item.job.deadline_at for item in self.items])
+
+    @property
+    def provider(self) -> str:
+        """Who was asked last; "" before anybody was."""
+        return self.asked.provider if self.asked else ""
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens it sends, as estimated for packing."""
+        return sum([item.tokens for item in self.firsts.values()])
+
+    def fits(self, caps: Caps) -> bool:
+        """Tell whether so much may travel in one call; a single input always may."""
+        if len(self.firsts) == 1:
+            return True
+        return (
+            len(self.firsts) <= caps.max_items
+            and max([item.tokens for item in self.firsts.values()]) <= caps.max_item_tokens
+            and (caps.max_call_tokens is None or self.tokens <= caps.max_call_tokens)
+            and (
+                caps.max_call_bytes is None or self.size(CapKind.CALL_BYTES) <= caps.max_call_bytes
+            )
+        )
 
     def refused_alone(self) -> None:
         """Note that the only input is refused, so that its calls' refusals are about it."""
-        part: Part | None = self
+        part: Batch | None = self
         while part is not None:
             part.holds_refused_input = True
             part = part.within
@@ -58,14 +93,13 @@ class Part:
     def size(self, kind: CapKind) -> int:
         """Measure the call in the terms of a cap."""
         if kind is CapKind.ITEMS:
-            return len(self.inputs)
-        firsts = {place: item for item, place in zip(self.items, self.where, strict=True)}
+            return len(self.firsts)
         if kind is CapKind.CALL_TOKENS:
-            return sum(item.tokens for item in firsts.values())
-        return sum(item.size_bytes for item in firsts.values())
+            return self.tokens
+        return sum([item.size_bytes for item in self.firsts.values()])
 
 
-def parts_of(refused: Part, *, max_items: int) -> list[Part]:
+def parts_of(refused: Batch, *, max_items: int) -> list[Batch]:
     """Halve a refused call, or cut it into even parts of at most `max_items` distinct inputs."""
     total = len(refused.inputs)
     count = max(2, -(-total // max_items))
@@ -74,17 +108,18 @@ def parts_of(refused: Part, *, max_items: int) -> list[Part]:
     cut: list[list[Item]] = [[] for _ in range(count)]
     for item, place in zip(refused.items, refused.where, strict=True):
         cut[part_of_place[place]].append(item)
-    return [Part(items, within=refused) for items in cut]
+    whole = refused.lane_class, refused.deployments
+    return [Batch(items, *whole, within=refused) for items in cut]
 
 
-def is_nobodys_fault(parts: Sequence[Part]) -> bool:
+def is_nobodys_fault(parts: Sequence[Batch]) -> bool:
     """Tell whether so much came back wrong at once that the provider must be broken."""
     return len(parts) >= BROKEN_PARTS and all(
         isinstance(part.refusal, WrongAnswer) for part in parts
     )
 
 
-def taught_at_once(calls: Sequence[Part]) -> Iterator[TaughtCap]:
+def taught_at_once(calls: Sequence[Batch]) -> Iterator[TaughtCap]:
     """List what refusals prove by themselves: numbers of items, which no single input exceeds."""
     for call in calls:
         cap = _cap_in(call)
@@ -92,7 +127,7 @@ def taught_at_once(calls: Sequence[Part]) -> Iterator[TaughtCap]:
             yield TaughtCap(cap.kind, cap.number, is_named=True)
 
 
-def taught_by(calls: Sequence[Part]) -> Iterator[TaughtCap]:
+def taught_by(calls: Sequence[Batch]) -> Iterator[TaughtCap]:
     """List what a whole search teaches: the numbers named, else the size of what was answered."""
     refused = [
         (call, cap)
@@ -109,14 +144,14 @@ def taught_by(calls: Sequence[Part]) -> Iterator[TaughtCap]:
             yield from _largest_answered(calls, kind, below=smallest)
 
 
-def _largest_answered(calls: Sequence[Part], kind: CapKind, *, below: int) -> Iterator[TaughtCap]:
+def _largest_answered(calls: Sequence[Batch], kind: CapKind, *, below: int) -> Iterator[TaughtCap]:
     sizes = [call.size(kind) for call in calls if call.was_answered]
     fitting = [size for size in sizes if 0 < size < below]
     if fitting:
         yield TaughtCap(kind, max(fitting), is_named=False)
 
 
-def _cap_in(call: Part) -> NamedCap | None:
+def _cap_in(call: Batch) -> NamedCap | None:
     """The cap a refusal is about; with its number only where that explains the refusal."""
     if not isinstance(call.refusal, CapExceeded):
         return None

@@ -42,7 +42,7 @@ class Breaker:
     @property
     def has_tripped(self) -> bool:
         """Whether the next failure (or the last one) opens it: open now, or half-open."""
-        return self.fails >= max(1, self.allowed_fails)
+        return self.fails > 0 and self.fails >= self.allowed_fails
 
     def is_open(self, now: float) -> bool:
         """Tell whether nothing may be sent."""

@@ -20,6 +20,7 @@ from embedpool_shared.jobs import LaneClass
 from embedpool_shared.telemetry.spans import Span
 from embedpool_worker.deployments import Deployment
 from embedpool_worker.held import HeldJob, Item
+from embedpool_worker.providers.port import ProviderAnswer
 
 OK: Final = "ok"
 TIMEOUT: Final = "timeout"
@@ -56,6 +57,10 @@ class Called:
     took_s: float = 0.0
     is_answered: bool = False
     tokens: int = 0  # as the provider reported them
+    answer: ProviderAnswer | None = None
+    exact: Sequence[int] | None = None  # tokens of each input, where we can count them
+    requests: int = 0  # how many were answered by it
+    joined: int = 0  # items that came while it was under way
     error: ProviderError | None = None
     span: Span | None = None
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
-
-import msgspec
 
 from embedpool_shared import tokens
 from embedpool_shared.errors import (
@@ -18,17 +15,18 @@ from embedpool_shared.errors import (
     ProviderError,
     ProviderUnavailable,
 )
-from embedpool_shared.jobs import Input, LaneClass, MergeKey
+from embedpool_shared.jobs import Input
+from embedpool_worker.bisecting import Batch
 from embedpool_worker.called import OWN_KEY, TIMEOUT, Called
 from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Deployment
 from embedpool_worker.headroom import Need
-from embedpool_worker.held import Item, estimated_tokens, input_size_bytes
 from embedpool_worker.key_care import KeyCare
-from embedpool_worker.keyring import KeyHealth, candidates
+from embedpool_worker.keyring import candidates
 from embedpool_worker.own_keys import said_of_own_key
 from embedpool_worker.permits import Permit, Permits
 from embedpool_worker.providers.port import Provider, ProviderAnswer, ProviderCall
+from embedpool_worker.providers.sending import call_of
 from embedpool_worker.retries import retrying
 from embedpool_worker.vector_lengths import VectorLengths
 from embedpool_worker.witness import LaneWitness, unwatched
@@ -36,38 +34,6 @@ from embedpool_worker.witness import LaneWitness, unwatched
 log = logging.getLogger(__name__)
 
 MAX_TRIES: Final = 3
-
-
-@dataclass(slots=True, eq=False)
-class Batch:
-    """The items of one call, and where it may be made."""
-
-    items: list[Item]
-    merge: MergeKey
-    lane_class: LaneClass
-    deployments: Sequence[Deployment]
-    asked: str = ""  # the provider of the last try
-    failed_with: set[KeyHealth] = field(default_factory=set)  # another one is tried first
-    asked_deployment: Deployment | None = None  # … and its deployment
-    failure: ProviderError | None = None  # … and what came of it, unless it was answered
-
-    @property
-    def deadline_at(self) -> float:
-        """When the last of its callers stops listening."""
-        return max(item.job.deadline_at for item in self.items)
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """One answered call."""
-
-    deployment: Deployment
-    answer: ProviderAnswer
-    tries: int
-    began_at: float
-    took_s: float
-    exact: list[int] | None  # tokens of each input, where we can count them
-    called: Called
 
 
 class Calls:
@@ -93,31 +59,31 @@ class Calls:
         self._max_tries = max_tries
         self.witness = witness or unwatched()
 
-    async def make(self, batch: Batch, inputs: list[Input], permit: Permit | None) -> Made:
+    async def make(self, batch: Batch, permit: Permit | None) -> Called:
         """Call until answered, with `permit` first; raises what ended it, or `NoKeys`."""
         self.permits.retry_budget.first_try()
         try:
-            return await self._with_permit(batch, inputs, permit, tries=1)
+            return await self._try(batch, permit, tries=1)
         except ProviderError as error:
-            return await self._again(batch, inputs, error)
+            return await self._again(batch, error)
 
-    async def _again(self, batch: Batch, inputs: list[Input], first: ProviderError) -> Made:
+    async def _again(self, batch: Batch, first: ProviderError) -> Called:
         """Go on after a first failure; tenacity, which costs as much as a call, hears of it now."""
         tries = 0
 
-        async def one_try() -> Made:
+        async def one_try() -> Called:
             nonlocal tries
             tries += 1
             if tries == 1:
                 raise first
-            return await self._with_permit(batch, inputs, None, tries=tries)
+            return await self._try(batch, None, tries=tries)
 
         policy = retrying(
             max_tries=self._max_tries,
             deadline_at=batch.deadline_at,
             budget=self.permits.retry_budget,
             has_another_key=lambda: self._has_another_key(batch),
-            on_refused=lambda: self.witness.metrics.retry_refused(batch.asked),
+            on_refused=lambda: self.witness.metrics.retry_refused(batch.provider),
         )
         return await policy(one_try)
 
@@ -129,72 +95,70 @@ class Calls:
         )
         return any(key not in batch.failed_with for key in keys)
 
-    async def _with_permit(
-        self, batch: Batch, inputs: list[Input], permit: Permit | None, *, tries: int
-    ) -> Made:
+    async def _try(self, batch: Batch, permit: Permit | None, *, tries: int) -> Called:
         """Make one try; a permit that became void since it was granted is replaced."""
-        if permit is not None and not permit.is_good(asyncio.get_running_loop().time()):
-            self.permits.give_back(permit)
-            permit = None
-        is_formed_for_it = permit is not None
-        if permit is None:
-            tokens = _estimated_tokens(inputs)
-            permit = await self.permits.acquire(
-                batch.deployments,
-                batch.lane_class,
-                until_at=batch.deadline_at,
-                need=lambda: Need(tokens, tokens, len(inputs)),
-                avoided=batch.failed_with,
-            )
+        if permit is None or not permit.is_good(asyncio.get_running_loop().time()):
+            permit = await self._another_permit(batch, permit)
         try:
-            if not is_formed_for_it:
-                self._refuse_larger(batch, inputs, permit.health.deployment)
-            return await self._one_try(batch, inputs, permit, tries)
+            return await self._ask(batch, permit, tries)
         finally:
             self.permits.give_back(permit)
 
-    def _refuse_larger(self, batch: Batch, inputs: list[Input], deployment: Deployment) -> None:
-        """Raise `CallTooLarge` where a call formed for another deployment does not fit this one."""
-        if not _fits(inputs, self._caps_of(deployment)):
-            batch.asked, batch.asked_deployment = deployment.provider, deployment
-            raise CallTooLarge("the call was formed for a deployment that takes larger ones")
-
-    async def _one_try(self, batch: Batch, inputs: list[Input], permit: Permit, tries: int) -> Made:
-        loop = asyncio.get_running_loop()
+    async def _another_permit(self, batch: Batch, void: Permit | None) -> Permit:
+        """Wait for a permit; raises `CallTooLarge` where a batch does not fit what it is for."""
+        if void is not None:
+            self.permits.give_back(void)
+        need = Need(batch.tokens, batch.tokens, len(batch.inputs))
+        permit = await self.permits.acquire(
+            batch.deployments,
+            batch.lane_class,
+            until_at=batch.deadline_at,
+            need=lambda: need,
+            avoided=batch.failed_with,
+        )
         deployment = permit.health.deployment
-        batch.asked = deployment.provider
-        batch.asked_deployment = deployment
-        began_at = loop.time()
-        timeout_s = _time_for(batch, deployment, now=began_at)
-        call = _call(batch.merge, inputs, permit, timeout_s=timeout_s)
-        if permit.max_tokens is not None:
-            permit.settle(_estimated_tokens(inputs))
-        permit.begin()
-        counting = self._start_counting(deployment, inputs)
-        called = self._called(batch, inputs, permit, tries, now=began_at)
+        if not batch.fits(self._caps_of(deployment)):
+            self.permits.give_back(permit)
+            batch.asked = deployment
+            raise CallTooLarge("the call was formed for a deployment that takes larger ones")
+        return permit
+
+    async def _ask(self, batch: Batch, permit: Permit, tries: int) -> Called:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        deployment, key = permit.health.deployment, permit.health.key
+        call = call_of(
+            deployment,
+            batch.merge,
+            batch.inputs,
+            secret=key.secret if key else None,
+            timeout_s=_time_for(batch, deployment, now=now),
+        )
+        if permit.share:
+            permit.begin(batch.tokens)
+        counting = self._start_counting(deployment, batch.inputs)
+        called = self._begun(batch, permit, tries, now=now)
         try:
             answer = await self._answer(deployment, call)
-            self._refuse_other_length(batch, deployment, answer.dims)
-            called.took_s = took_s = loop.time() - began_at
+            if len(batch.deployments) > 1:
+                self._refuse_other_length(batch, deployment, answer.dims)
+            called.took_s = loop.time() - now
             called.tokens = answer.total_tokens or 0
-            exact = await counting if counting else _exact(inputs, answer)
-            called.is_answered = True
+            called.exact = await counting if counting else _exact(batch.inputs, answer)
+            called.answer, called.is_answered = answer, True
         except ProviderError as error:
-            in_a_hurry = error.code == TIMEOUT and timeout_s < permit.health.telling_s
+            in_a_hurry = error.code == TIMEOUT and call.timeout_s < permit.health.telling_s
             raise self._failed(batch, permit, called, error, is_telling=not in_a_hurry) from None
         finally:
             if counting:
                 counting.cancel()
             if not called.is_answered:
-                self._tell(called)
-        self._care.answered(permit, answer, exact, took_s)
-        return Made(deployment, answer, tries, began_at, took_s, exact, called)
+                loop.call_soon(self.tell, called)  # it hears of beginnings that late, too
+        self._care.answered(permit, answer, called.exact, called.took_s)
+        return called
 
-    def tell_soon(self, made: Made) -> None:
-        """Tell the witness of an answered call, after those who have waited for it are answered."""
-        asyncio.get_running_loop().call_soon(self._tell, made.called)
-
-    def _tell(self, called: Called) -> None:
+    def tell(self, called: Called) -> None:
+        """Tell the witness of a call that is over."""
         now = asyncio.get_running_loop().time()
         self.witness.call_ended(called, self._caps_of(called.deployment), now=now)
 
@@ -207,24 +171,23 @@ class Calls:
             silence = f"no answer within {call.timeout_s:g} s"
             raise ProviderUnavailable(silence, code=TIMEOUT) from None
 
-    def _called(
-        self, batch: Batch, inputs: list[Input], permit: Permit, tries: int, *, now: float
-    ) -> Called:
-        """Tell the witness that a try begins."""
+    def _begun(self, batch: Batch, permit: Permit, tries: int, *, now: float) -> Called:
+        """Note that a try begins, and tell the witness once it has begun."""
         health = permit.health
+        batch.asked = health.deployment
         if batch.failure is not None:
             is_failover = health not in batch.failed_with
-            self.witness.tried_again(batch.failure, batch.asked, is_failover=is_failover)
+            self.witness.tried_again(batch.failure, batch.provider, is_failover=is_failover)
         called = Called(
             items=batch.items,
-            inputs=len(inputs),
+            inputs=len(batch.inputs),
             lane_class=batch.lane_class,
             deployment=health.deployment,
             key_id=OWN_KEY if health.is_foreign else health.id,
             tries=tries,
             began_at=now,
         )
-        self.witness.call_began(called)
+        asyncio.get_running_loop().call_soon(self.witness.call_began, called)
         return called
 
     def _failed(
@@ -269,46 +232,6 @@ def _time_for(batch: Batch, deployment: Deployment, *, now: float) -> float:
             "The request's deadline passed before a provider call could be made", code="timeout"
         )
     return timeout_s
-
-
-def _estimated_tokens(inputs: Sequence[Input]) -> int:
-    return sum(estimated_tokens(given, input_size_bytes(given)) for given in inputs)
-
-
-def _fits(inputs: Sequence[Input], caps: Caps) -> bool:
-    """Tell whether so much may travel in one call; a single input always may."""
-    if len(inputs) == 1:
-        return True
-    sizes = [input_size_bytes(given) for given in inputs]
-    tokens = [estimated_tokens(given, size) for given, size in zip(inputs, sizes, strict=True)]
-    return (
-        len(inputs) <= caps.max_items
-        and max(tokens) <= caps.max_item_tokens
-        and (caps.max_call_tokens is None or sum(tokens) <= caps.max_call_tokens)
-        and (caps.max_call_bytes is None or sum(sizes) <= caps.max_call_bytes)
-    )
-
-
-def _call(
-    merge: MergeKey, inputs: Sequence[Input], permit: Permit, *, timeout_s: float
-) -> ProviderCall:
-    deployment, key = permit.health.deployment, permit.health.key
-    return ProviderCall(
-        model=deployment.upstream_of(merge.model),
-        inputs=inputs,
-        dimensions=_forwarded_dimensions(merge, deployment),
-        params=msgspec.json.decode(merge.params) if merge.params else {},
-        secret=key.secret if key else None,
-        timeout_s=timeout_s,
-    )
-
-
-def _forwarded_dimensions(merge: MergeKey, deployment: Deployment) -> int | None:
-    """The size to ask the provider for; the model's own size is never asked for."""
-    wanted = merge.dimensions or deployment.default_dimensions
-    if not deployment.forwards_dimensions or wanted == deployment.native_dimensions:
-        return None
-    return wanted
 
 
 def _exact(inputs: Sequence[Input], answer: ProviderAnswer) -> list[int] | None:

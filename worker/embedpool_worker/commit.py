@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import secrets
 from collections.abc import Callable, Iterable
@@ -20,7 +21,7 @@ from typing import Any
 
 from embedpool_shared.backoff import pause_s
 from embedpool_shared.errors import QueueUnavailable
-from embedpool_shared.jobs import LedgerRecord, Reply, encode
+from embedpool_shared.jobs import LaneClass, LedgerRecord, Reply, encode
 from embedpool_shared.names import GROUP, LaneNames
 from embedpool_shared.redis import Line, RedisRefused
 from embedpool_shared.scripts import script
@@ -56,10 +57,14 @@ class Committer:
         """
         self._line = line
         self._names = names
+        self._depth, self._ledger = names.depth, names.ledger
+        self._streams = {lane_class: names.stream(lane_class) for lane_class in LaneClass}
         self._clock = clock
         self._on_done = on_done
         self._on_recorded = on_recorded
         self._metrics = (witness or unwatched()).metrics
+        self._name = f"{secrets.token_hex(8)}."
+        self._numbers = itertools.count()
         self._endings: list[Ending] = []
         self._wasted: list[LedgerRecord] = []
         self._wake = asyncio.Event()
@@ -128,10 +133,10 @@ class Committer:
 
     async def _send(self, parts: list[_Part]) -> list[_Part]:
         """Send one commit; return the parts that Redis wants job by job."""
-        keys = [self._names.depth, self._names.ledger]
-        arguments: list[Any] = [GROUP, secrets.token_hex(8), LEDGER_BOUND, len(parts)]
+        keys = [self._depth, self._ledger]
+        arguments: list[Any] = [GROUP, self._next_id(), LEDGER_BOUND, len(parts)]
         for part in parts:
-            keys += part.keys(self._names)
+            keys += part.keys(self._names, self._streams[part.pack.lane_class])
             arguments += part.arguments()
         began_at = monotonic()
         time_us, *results = await self._until_redis_answers(keys, arguments)
@@ -146,6 +151,10 @@ class Committer:
             self._wasted += part.wasted(None if state == 0 else left_out)
             self._finish(part, is_fenced=state == 0)
         return again
+
+    def _next_id(self) -> str:
+        """Name a commit as no other ever is named."""
+        return f"{self._name}{next(self._numbers):x}"
 
     async def _until_redis_answers(self, keys: list[str], arguments: list[Any]) -> list[Any]:
         failures = 0
@@ -173,7 +182,7 @@ class Committer:
         records, self._wasted = self._wasted, []
         if records:
             with suppress(QueueUnavailable):
-                await self._line.call("XADD", self._names.ledger, "*", "r", encode(records))
+                await self._line.call("XADD", self._ledger, "*", "r", encode(records))
                 self._on_recorded()
 
 
@@ -185,21 +194,17 @@ class _Part:
     endings: list[Ending]
     is_whole: bool
 
-    def keys(self, names: LaneNames) -> list[str]:
+    def keys(self, names: LaneNames, stream: str) -> list[str]:
         pack_id = self.pack.pack_id
-        return [
-            names.stream(self.pack.lane_class),
-            names.part(pack_id),
-            names.pk(pack_id),
-            names.inbox(self.pack.api),
-        ]
+        return [stream, names.part(pack_id), names.pk(pack_id), names.inbox(self.pack.api)]
 
     def arguments(self) -> list[Any]:
         entry_id, pack_id = self.pack.entry_id, self.pack.pack_id
         if self.is_whole:
             replies = encode(Reply(pack_id, [ending.reply for ending in self.endings]))
             records = encode([ending.record for ending in self.endings])
-            return ["w", entry_id, *_sums(self.endings), replies, records]
+            kind = "h" if self.pack.deliveries else "w"
+            return [kind, entry_id, *_sums(self.endings), replies, records]
         numbers = ",".join(map(str, self.pack.numbers))
         arguments: list[Any] = ["s", entry_id, numbers, len(self.endings)]
         for ending in self.endings:
@@ -220,7 +225,9 @@ def _by_pack(endings: list[Ending]) -> list[_Part]:
     parts: dict[int, _Part] = {}
     for ending in endings:
         pack = ending.job.pack
-        part = parts.setdefault(id(pack), _Part(pack, [], is_whole=False))
+        part = parts.get(id(pack))
+        if part is None:
+            part = parts[id(pack)] = _Part(pack, [], is_whole=False)
         part.endings.append(ending)
     for part in parts.values():
         part.is_whole = len(part.endings) == len(part.pack.numbers)
@@ -229,9 +236,10 @@ def _by_pack(endings: list[Ending]) -> list[_Part]:
 
 def _sums(endings: list[Ending]) -> tuple[int, int, int]:
     """Items, bytes and tokens that stop waiting, as the enqueue counted them."""
-    jobs = [ending.job.job for ending in endings]
-    return (
-        sum(len(job.inputs) for job in jobs),
-        sum(job.size_bytes for job in jobs),
-        sum(job.tokens for job in jobs),
-    )
+    items = size_bytes = tokens = 0
+    for ending in endings:
+        job = ending.job.job
+        items += len(job.inputs)
+        size_bytes += job.size_bytes
+        tokens += job.tokens
+    return items, size_bytes, tokens

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 from embedpool_shared.errors import (
     CallTooLarge,
@@ -22,14 +21,15 @@ from embedpool_shared.errors import (
     WrongAnswer,
 )
 from embedpool_worker.bisecting import (
-    Part,
+    Batch,
     TaughtCap,
     is_nobodys_fault,
     parts_of,
     taught_at_once,
     taught_by,
 )
-from embedpool_worker.calls import Batch, Calls, Made
+from embedpool_worker.called import Called
+from embedpool_worker.calls import Calls
 from embedpool_worker.caps import Caps
 from embedpool_worker.commit import Committer
 from embedpool_worker.delivery import Delivery, Sending, jobs_of
@@ -61,10 +61,12 @@ class Dispatcher:
         self._calls = calls
         self.witness = calls.witness
         self._learned = learned or LearnedCaps()
-        self._delivery = Delivery(committer, storing, calls.witness)
+        self._delivery = Delivery(committer, storing)
 
     def caps_of(self, deployment: Deployment) -> Caps:
         """Say how much a deployment takes in one call, by all that is known of it."""
+        if not self._learned.knows(deployment):
+            return deployment.caps
         return self._learned.caps_of(deployment, now=_now())
 
     def fail(self, jobs: Iterable[HeldJob], error: EmbedPoolError) -> None:
@@ -77,8 +79,7 @@ class Dispatcher:
 
     def take_off(self, batch: Batch) -> Sending:
         """Begin to send a batch: from now on equal inputs can join it."""
-        whole = Part(batch.items)
-        return Sending(batch, Flight(self.flights, batch.merge, whole.inputs), [whole])
+        return Sending(Flight(self.flights, batch.merge, batch.firsts), [batch])
 
     async def send(self, sending: Sending, permit: Permit | None) -> list[Item]:
         """End every job of a batch that has no other items waiting; never raises.
@@ -86,9 +87,10 @@ class Dispatcher:
         Returns what is to be queued again: items that joined the batch on its way, lost it to its
         deadline and can wait longer themselves; and those whose cached vectors proved stale.
         """
-        batch = sending.batch
+        batch = sending.calls[0]
         try:
-            await self._send(sending, permit)
+            if await self._is_refused(sending, batch, permit):
+                await self._search(sending, batch)
         except Exception:
             # Ending the process would take every other batch along, here and then elsewhere.
             log.exception("batch_failed model=%s items=%d", batch.merge.model, len(batch.items))
@@ -99,9 +101,15 @@ class Dispatcher:
                 self._calls.permits.give_back(permit)
         return sending.again
 
-    async def _send(self, sending: Sending, permit: Permit | None) -> None:
-        (whole,) = sending.calls
-        refused = [whole] if await self._is_refused(sending, whole, permit) else []
+    def tell(self, sending: Sending) -> None:
+        """Tell the witness of the calls that were answered, once those who waited for them know."""
+        answered, sending.answered = sending.answered, []
+        for called in answered:
+            self._calls.tell(called)
+
+    async def _search(self, sending: Sending, batch: Batch) -> None:
+        """Cut a refused batch until what is refused stands alone, and learn from it."""
+        refused = [batch]
         while refused:
             parts = [part for one in refused for part in self._cut(one)]
             for one in refused:
@@ -110,36 +118,36 @@ class Dispatcher:
             were_refused = await asyncio.gather(
                 *(self._is_refused(sending, part, None) for part in parts)
             )
+            self.tell(sending)
             refused = [part for part, was in zip(parts, were_refused, strict=True) if was]
             if is_nobodys_fault(parts):
                 for part in refused:
-                    self._refuse(sending, part, _own_batch(sending, part))
+                    self._delivery.refuse(sending, part)
                 refused = []
-        if len(sending.calls) > 1:
-            self._learn(sending.calls, taught_by)
+        self._learn(sending.calls, taught_by)
 
-    async def _is_refused(self, sending: Sending, part: Part, permit: Permit | None) -> bool:
+    async def _is_refused(self, sending: Sending, batch: Batch, permit: Permit | None) -> bool:
         """Make one call and end its items, unless it is refused in a way that asks for parts."""
-        batch = _own_batch(sending, part)
         try:
-            made = await self._made(batch, part, permit)
-        except ProviderError as error:
-            part.refusal, part.deployment = error, batch.asked_deployment
-            if self._asks_for_parts(part, error):
-                self._learn([part], taught_at_once)
-                return True
-            self._refuse(sending, part, batch)
-        except EmbedPoolError as error:
-            self._delivery.end_in_vain(sending, part, batch, error)
-        else:
-            part.was_answered, part.deployment = True, made.deployment
             try:
-                self._delivery.share_out(sending, part, made)
-            finally:
-                self._calls.tell_soon(made)
+                called = await self._calls.make(batch, permit)
+            except WrongAnswer as wrong:
+                called = await self._second_chance(batch, wrong)
+        except ProviderError as error:
+            batch.refusal = error
+            if self._asks_for_parts(batch, error):
+                self._learn([batch], taught_at_once)
+                return True
+            self._delivery.refuse(sending, batch)
+        except EmbedPoolError as error:
+            self._delivery.end_in_vain(sending, batch, error)
+        else:
+            batch.was_answered = True
+            sending.answered.append(called)
+            self._delivery.share_out(sending, batch, called)
         return False
 
-    def _asks_for_parts(self, part: Part, error: ProviderError) -> bool:
+    def _asks_for_parts(self, part: Batch, error: ProviderError) -> bool:
         if verdict(error, inputs=2) is not Verdict.SPLIT or is_about_every_input(error):
             return False
         if verdict(error, inputs=len(part.inputs)) is Verdict.SPLIT:
@@ -147,50 +155,35 @@ class Dispatcher:
         part.refused_alone()
         return False
 
-    async def _made(self, batch: Batch, part: Part, permit: Permit | None) -> Made:
-        """Make the call; a wrong answer may have been an accident, once."""
-        try:
-            return await self._calls.make(batch, part.inputs, permit)
-        except WrongAnswer:
-            budget = self._calls.permits.retry_budget
-            if part.within is not None:
-                raise
-            if not budget.allows_another(_now()):
-                self.witness.metrics.retry_refused(batch.asked)
-                raise
-        made = await self._calls.make(batch, part.inputs, None)
-        return replace(made, tries=made.tries + 1)
+    async def _second_chance(self, batch: Batch, wrong: WrongAnswer) -> Called:
+        """Make a call again: a wrong answer may have been an accident, once."""
+        if batch.within is not None:
+            raise wrong
+        if not self._calls.permits.retry_budget.allows_another(_now()):
+            self.witness.metrics.retry_refused(batch.provider)
+            raise wrong
+        called = await self._calls.make(batch, None)
+        called.tries += 1
+        return called
 
-    def _refuse(self, sending: Sending, part: Part, batch: Batch) -> None:
-        if part.refusal is not None:
-            batch.asked = part.deployment.provider if part.deployment else batch.asked
-            self._delivery.refuse(sending, part, batch, part.refusal)
-
-    def _cut(self, refused: Part) -> list[Part]:
+    def _cut(self, refused: Batch) -> list[Batch]:
         max_items = len(refused.inputs)
         is_too_large = isinstance(refused.refusal, CapExceeded | CallTooLarge)
-        if refused.deployment is not None and is_too_large:
-            max_items = self.caps_of(refused.deployment).max_items
+        if refused.asked is not None and is_too_large:
+            max_items = self.caps_of(refused.asked).max_items
         return parts_of(refused, max_items=max_items)
 
     def _learn(
-        self, calls: Sequence[Part], taught: Callable[[Sequence[Part]], Iterable[TaughtCap]]
+        self, calls: Sequence[Batch], taught: Callable[[Sequence[Batch]], Iterable[TaughtCap]]
     ) -> None:
         """Remember what these calls taught, of each deployment by itself."""
-        asked = {call.deployment.id: call.deployment for call in calls if call.deployment}
+        asked = {call.asked.id: call.asked for call in calls if call.asked}
         now = _now()
         for deployment in asked.values():
-            for cap in taught([call for call in calls if call.deployment is deployment]):
+            for cap in taught([call for call in calls if call.asked is deployment]):
                 name = CapName(deployment.id, cap.kind, cap.is_named)
                 if self._learned.learn(name, cap.number, now=now):
                     log.warning("cap_learned name=%s number=%d", name, cap.number)
-
-
-def _own_batch(sending: Sending, part: Part) -> Batch:
-    whole = sending.batch
-    if part is sending.calls[0]:
-        return whole
-    return Batch(list(part.items), whole.merge, whole.lane_class, whole.deployments)
 
 
 def _now() -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from msgspec import structs
 
@@ -24,15 +25,15 @@ class Ending:
 
 def answered(job: HeldJob, dims: int, trace: CallTrace, *, began_at: float) -> Ending:
     """End a job whose every item has its vector."""
-    vectors = [vector or b"" for vector in job.vectors]
-    if {len(vector) for vector in vectors} != {dims * FLOAT_BYTES}:
+    vectors: list[Any] = job.vectors  # bytes, now that none is missing
+    if set(map(len, vectors)) != {dims * FLOAT_BYTES}:
         # Parts of a job may come from different deployments; a mixture would be cut up wrongly.
         return failed(job, ProviderFailed(f"[{trace.provider}] vectors of different lengths"))
     blob = vectors[0] if len(vectors) == 1 else b"".join(vectors)
     queue_ms = round(max(0.0, began_at - job.pack.arrived_at) * 1_000, 3)
     record = _record(job, trace.provider, dims=dims)
     reply = JobReply(
-        job.job.number, blob, dims, _used(job), queue_ms, trace,
+        job.job.number, blob, dims, record.used, queue_ms, trace,
         cached=job.cached_items, cached_tokens=record.cached,
     )  # fmt: skip
     return Ending(job, reply, record)
@@ -63,13 +64,9 @@ def wasted(record: LedgerRecord) -> LedgerRecord:
     )
 
 
-def _used(job: HeldJob) -> int:
-    """The api's own count where it made one: ids count as themselves, whatever text they became."""
-    return job.job.tokens or job.used_tokens
-
-
 def _record(job: HeldJob, provider: str, *, dims: int = 0, reason: str = "") -> LedgerRecord:
-    used = 0 if reason else _used(job)
+    # The api's own count where it made one: ids count as themselves, whatever text they became.
+    used = 0 if reason else job.job.tokens or job.used_tokens
     saved, waste = saved_and_wasted(used, job.paid_tokens)
     return LedgerRecord(
         pack_id=job.pack.pack_id,
@@ -84,7 +81,11 @@ def _record(job: HeldJob, provider: str, *, dims: int = 0, reason: str = "") -> 
         reason=reason or ("count" if waste else ""),
         items=len(job.job.inputs),
         price_per_token_pico_usd=job.job.price_per_token_pico_usd,
-        cached=cached_share(used, counted=job.used_tokens, cached=job.cached_tokens),
+        cached=(
+            cached_share(used, counted=job.used_tokens, cached=job.cached_tokens)
+            if job.cached_tokens
+            else 0
+        ),
         bill=job.job.bill,
         dims=dims,
     )

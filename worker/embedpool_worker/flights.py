@@ -7,10 +7,10 @@ gives the item back to the queue.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Final
 
-from embedpool_shared.jobs import Input, MergeKey
+from embedpool_shared.jobs import MergeKey
 from embedpool_worker.held import Item
 from embedpool_worker.packing import InputKey, Join, input_key
 
@@ -21,21 +21,22 @@ MAX_JOINED: Final = 10_000
 class Flight:
     """The inputs of one batch, until each has landed."""
 
-    def __init__(self, flights: Flights, merge: MergeKey, inputs: Sequence[Input]) -> None:
+    __slots__ = ("_flights", "_joined", "_keys", "_merge")
+
+    def __init__(self, flights: Flights, merge: MergeKey, keys: Collection[InputKey]) -> None:
         """Take off."""
         self._flights = flights
         self._merge = merge
-        self._inputs = inputs
+        self._keys = keys
         self._joined: dict[InputKey, list[Item]] = {}
-        flights.took_off(merge, map(input_key, inputs), self)
+        flights.took_off(merge, keys, self)
 
     def join(self, key: InputKey, item: Item) -> None:
         """Let an item wait for the answer to its input."""
         self._joined.setdefault(key, []).append(item)
 
-    def landed(self, inputs: Sequence[Input]) -> tuple[list[Item], list[int]]:
+    def landed(self, keys: Collection[InputKey]) -> tuple[list[Item], list[int]]:
         """List who joined these inputs, and for each the place of its input; nobody else can."""
-        keys = list(map(input_key, inputs))
         self._flights.are_down(self._merge, keys, self)
         items: list[Item] = []
         where: list[int] = []
@@ -49,7 +50,7 @@ class Flight:
 
     def ended(self) -> list[Item]:
         """End what has not landed, whatever went wrong, and list who had joined it."""
-        self._flights.are_down(self._merge, map(input_key, self._inputs), self)
+        self._flights.are_down(self._merge, self._keys, self)
         items = [item for joined in self._joined.values() for item in joined]
         self._joined = {}
         self._flights.left(len(items))

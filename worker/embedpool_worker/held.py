@@ -99,13 +99,13 @@ def held_pack(
     """Read a stream entry; raises `WireVersionUnknown` and msgspec's errors on a foreign blob."""
     pack = pack_from(fields[b"p"])
     kept = _numbers(fields[b"n"])
-    jobs = [job for job in pack.jobs if kept is None or job.number in kept]
+    jobs = pack.jobs if kept is None else [job for job in pack.jobs if job.number in kept]
     held = HeldPack(
         entry_id=entry_id.decode(),
         lane_class=lane_class,
         pack_id=fields[b"id"].decode(),
         api=pack.api,
-        numbers=tuple(job.number for job in jobs),
+        numbers=tuple([job.number for job in jobs]),
         arrived_at=arrived_at,
         checked_at=arrived_at,
         deliveries=int(fields[b"d"]) + earlier_deliveries,
@@ -184,4 +184,4 @@ def without_stale(job: HeldJob, size_bytes: int) -> list[Item]:
 
 def requests_in(items: Sequence[Item]) -> int:
     """Count the jobs that share a batch; a large request's parts count one each."""
-    return len({id(item.job) for item in items})
+    return len({item.job for item in items})

@@ -37,7 +37,7 @@ class KeyCare:
     ) -> None:
         """Believe in the key again, count what the call truly took, obey the provider's limits."""
         health = permit.health
-        if permit.max_tokens is not None:
+        if permit.share and permit.max_tokens is not None:
             total = answer.total_tokens
             if total is None and exact is not None:
                 total = sum(exact)

@@ -26,6 +26,7 @@ TELLING_TIMES = 4
 LEAST_TELLING_S = 1.0
 TELLING_UNKNOWN_S = 5.0
 """The same for a key that has not answered yet."""
+ANY_NEED = Need()
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +60,9 @@ class KeyHealth:
 
     def is_usable(self, now: float) -> bool:
         """Tell whether the key may be called at all."""
-        return not self.is_retired and self.rested_at() <= now
+        return not (
+            self.is_retired or self.cooling_until_at > now or self.breaker.open_until_at > now
+        )
 
     def rested_at(self) -> float:
         """Say when the key may be called again, unless it is retired."""
@@ -138,6 +141,8 @@ def candidates(
 
     Another one counts even while it is busy, but not while its limits are full.
     """
+    if len(keys) == 1:
+        return list(keys) if keys[0].is_usable(now) else []
     usable = [key for key in keys if key.is_usable(now)]
     fresh = [key for key in usable if key not in avoided]
     trusted = [key for key in fresh if not key.breaker.is_doubted(now)]
@@ -156,13 +161,15 @@ def choose(
     keys: Iterable[KeyHealth], lane_class: LaneClass, *, now: float, need: Need | None = None
 ) -> KeyHealth | None:
     """Pick the key that will answer first of those with a slot and room; None if there is none."""
-    wanted = need or Need()
+    wanted = need or ANY_NEED
     ready = [
         key
         for key in keys
-        if key.is_usable(now) and key.has_room(lane_class) and key.covers(wanted, now=now)
+        if key.is_usable(now)
+        and key.has_room(lane_class)
+        and (key.headroom is None or key.covers(wanted, now=now))
     ]
-    return min(ready, key=KeyHealth.load, default=None)
+    return ready[0] if len(ready) == 1 else min(ready, key=KeyHealth.load, default=None)
 
 
 def to_ask(keys: Iterable[KeyHealth], lane_class: LaneClass, *, now: float) -> KeyHealth | None:

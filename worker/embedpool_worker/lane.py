@@ -65,7 +65,6 @@ class Lane:
         self._calls = 0
         self._is_cleared = False
         self._quiet = asyncio.Event()
-        self._quiet.set()
         for event in (*self._room.values(), self._direct_room):
             event.set()
 
@@ -88,7 +87,6 @@ class Lane:
             pack.is_begun = True
             self.dispatcher.answer_from_cache(job, model=model)
         self._queue_items(pack.open.values())
-        self.tell_room(pack.lane_class)
 
     def _queue_items(self, jobs: Iterable[HeldJob]) -> None:
         touched: dict[int, MergeQueue] = {}
@@ -126,6 +124,7 @@ class Lane:
 
     async def has_room(self, lane_class: LaneClass) -> None:
         """Wait until fewer items of this class wait here than two full calls take."""
+        self.tell_room(lane_class)
         await self._room[lane_class].wait()
 
     async def has_direct_room(self) -> None:
@@ -133,16 +132,20 @@ class Lane:
 
         Whoever waits feeds one piece each time: so they share evenly, and nobody's queue is long.
         """
+        self.tell_room(LaneClass.BULK)
         await self._direct_room.wait()
 
     def tell_room(self, lane_class: LaneClass) -> None:
         """Recount what waits; what was fed directly keeps nobody from reading."""
-        queues = [q for (_, c), q in self._queues.items() if c is lane_class]
-        waiting = sum(len(queue.waiting.items) for queue in queues)
-        leased = sum(queue.waiting.leased for queue in queues)
-        most = max((LOOKAHEAD_CALLS * queue.caps.max_items for queue in queues), default=1)
-        self.dispatcher.witness.metrics.waiting(lane_class, waiting)
+        waiting = leased = 0
+        most = 1
+        for (_, its_class), queue in self._queues.items():
+            if its_class is lane_class:
+                waiting += len(queue.waiting.items)
+                leased += queue.waiting.leased
+                most = max(most, LOOKAHEAD_CALLS * queue.caps.max_items)
         most = min(most, self._max_waiting_items)
+        self.dispatcher.witness.metrics.waiting(lane_class, waiting)
         _set_if(self._room[lane_class], leased < most)
         if lane_class is LaneClass.BULK:
             direct = waiting - leased + sum(self._aside.values())
@@ -165,7 +168,6 @@ class Lane:
     def call_began(self) -> None:
         """Count a batch on its way."""
         self._calls += 1
-        self._quiet.clear()
 
     def call_ended(self) -> None:
         """Count it back."""
@@ -175,7 +177,9 @@ class Lane:
 
     async def quiet(self) -> None:
         """Wait until no call is in flight."""
-        await self._quiet.wait()
+        while self._calls:
+            self._quiet.clear()
+            await self._quiet.wait()
 
     def clear(self) -> None:
         """Forget everything that waits, and take nothing more: entries are being handed back."""

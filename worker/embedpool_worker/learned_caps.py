@@ -94,6 +94,10 @@ class LearnedCaps:
         for name, learned in {**shared, **self.unshared}.items():
             self._know(name, learned)
 
+    def knows(self, deployment: Deployment) -> bool:
+        """Tell whether anything was learned of a deployment; mostly there is nothing."""
+        return deployment.id in self._of
+
     def caps_of(self, deployment: Deployment, *, now: float) -> Caps:
         """Bound a deployment's configured caps by what was learned."""
         names = self._of.get(deployment.id)

@@ -18,13 +18,13 @@ from typing import Any, Final, Protocol
 
 from embedpool_shared.errors import DeadlineExceeded, PoolError
 from embedpool_shared.jobs import LaneClass, MergeKey
-from embedpool_worker.calls import Batch
+from embedpool_worker.bisecting import Batch
 from embedpool_worker.caps import Caps
 from embedpool_worker.delivery import Sending
 from embedpool_worker.deployments import Deployment
 from embedpool_worker.dispatch import Dispatcher
 from embedpool_worker.headroom import Need
-from embedpool_worker.held import HeldJob, Item
+from embedpool_worker.held import HeldJob, HeldPack, Item
 from embedpool_worker.marks import FRESH_FOR_S, Marks
 from embedpool_worker.packing import Waiting, due_in, form
 from embedpool_worker.permits import Permit, Permits
@@ -97,8 +97,9 @@ class MergeQueue:
 
     def wake(self) -> None:
         """Look again: items arrived, or a call ended."""
-        self._wake.set()
-        if not self._is_running and self.waiting.items and not self._is_stopped:
+        if self._is_running:
+            self._wake.set()
+        elif self.waiting.items and not self._is_stopped:
             self._is_running = True
             self._lane.spawn(self._run())
 
@@ -121,11 +122,16 @@ class MergeQueue:
         self._wake.set()
 
     async def _run(self) -> None:
+        """Send whatever is due until nothing waits any more."""
         lone: Work | None = None
         batches = 0
         try:
             while self.waiting.items:
-                sending = await self._sending() if await self._is_due() else None
+                # With nothing in flight a batch is due at once.
+                if self._in_flight and not await self._is_due():
+                    break
+                permit = await self._permit()
+                sending = self._formed(permit) if permit else None
                 batches += sending is not None
                 if sending is not None and batches == 1 and not self.waiting.items:
                     lone = sending
@@ -157,37 +163,46 @@ class MergeQueue:
             self.waiting, self.caps, in_flight=self._in_flight, linger_s=linger_s, now=now
         )
 
-    async def _sending(self) -> Work | None:
-        """Wait for a permit and form a batch; None if nobody wants one any more."""
-        lane = self._lane
-        until_at = max(item.job.deadline_at for item in self.waiting.items)
-        try:
-            permit = await lane.permits.acquire(
-                self._deployments, self.lane_class, until_at=until_at, need=self._need
-            )
-        except PoolError as error:
-            self._refuse(error, until_at=until_at)
-            return None
-        await self._refresh_marks()
-        now = asyncio.get_running_loop().time()
+    async def _permit(self) -> Permit | None:
+        """Wait for a permit, and for the marks of what waits; None if none comes in time."""
+        permits, lane_class = self._lane.permits, self.lane_class
+        permit = permits.at_once(self._deployments, lane_class, need=self._need)
+        if permit is None:
+            until_at = max(item.job.deadline_at for item in self.waiting.items)
+            try:
+                permit = await permits.acquire(
+                    self._deployments, lane_class, until_at=until_at, need=self._need
+                )
+            except PoolError as error:
+                self._refuse(error, until_at=until_at)
+                return None
+        unknown = self._unmarked()
+        if unknown:
+            await self._lane.marks.read(unknown)
+        return permit
+
+    def _formed(self, permit: Permit) -> Work | None:
+        """Form a batch that this permit is good for; None if nobody wants one any more."""
+        lane, loop = self._lane, asyncio.get_running_loop()
         beside = None
         if self.lane_class is LaneClass.INTERACTIVE:
             beside = lane.bulk_beside(self.merge)
         formed = form(
             self.waiting,
             self._caps_under(permit),
-            now=now,
+            now=loop.time(),
             bulk=beside,
             join=lane.dispatcher.flights.joining(self.merge),
         )
-        lane.tell_room(self.lane_class)
+        loop.call_soon(lane.tell_room, self.lane_class)  # the call goes first
         if beside is not None:  # bulk may have ridden along
-            lane.tell_room(LaneClass.BULK)
-        lane.dispatcher.fail(formed.unwanted, _too_late())
+            loop.call_soon(lane.tell_room, LaneClass.BULK)
+        if formed.unwanted:
+            lane.dispatcher.fail(formed.unwanted, _too_late())
         if not formed.items:
             lane.permits.give_back(permit)
             return None
-        batch = Batch(formed.items, self.merge, self.lane_class, self._deployments)
+        batch = Batch(formed.items, self.lane_class, self._deployments)
         self._in_flight += 1
         lane.call_began()
         return self._send(lane.dispatcher.take_off(batch), permit)
@@ -201,7 +216,7 @@ class MergeQueue:
     def _caps_under(self, permit: Permit) -> Caps:
         """What the call may carry: what its deployment takes, and what its key has left."""
         caps = self._lane.dispatcher.caps_of(permit.health.deployment)
-        left = permit.max_tokens
+        left = permit.max_tokens if permit.share else None
         if left is None or (caps.max_call_tokens is not None and caps.max_call_tokens <= left):
             return caps
         return replace(caps, max_call_tokens=left)
@@ -220,27 +235,32 @@ class MergeQueue:
         again: Sequence[Item] = ()
         try:
             again = await self._lane.dispatcher.send(sending, permit)
+            await _answers_first()
         finally:
             self._in_flight -= 1
             self._lane.call_ended()
             self._lane.queue_again(again)
             self.wake()
             self._forget_if_idle()
+            self._lane.dispatcher.tell(sending)
 
-    async def _refresh_marks(self) -> None:
-        """Ask for cancellations, unless all is so fresh that a lone request would only wait."""
+    def _unmarked(self) -> list[HeldPack]:
+        """List the packs of which nobody knows by now whether they were cancelled.
+
+        None while all is so fresh that a lone request would only wait.
+        """
         oldest_at = asyncio.get_running_loop().time() - FRESH_FOR_S
-        packs = {
-            id(item.job.pack): item.job.pack
-            for item in self.waiting.items
-            if item.job.pack.checked_at < oldest_at
-        }
-        if packs:
-            await self._lane.marks.read(packs.values())
+        packs = dict.fromkeys([item.job.pack for item in self.waiting.items])
+        return [pack for pack in packs if pack.checked_at < oldest_at]
 
     def _forget_if_idle(self) -> None:
         if not self._is_running and not self.waiting.items and not self._in_flight:
             self._lane.forget(self)
+
+
+async def _answers_first() -> None:
+    """Let the committer send what was just answered; looking after ourselves can wait a turn."""
+    await asyncio.sleep(0)
 
 
 def _too_late() -> DeadlineExceeded:

@@ -126,15 +126,18 @@ class LaneMetrics:
         if outcome == OK:
             self._items.note(called.inputs)
             self._fill.note(_fill(called, caps))
+        if called.requests:
+            self._shared(called)
 
-    def shared(self, *, requests: int, in_batch: int, in_flight: int) -> None:
+    def _shared(self, called: Called) -> None:
         """Count who shared an answered call, and the items that were not sent for it."""
-        self._requests.note(requests)
-        self._saved_calls.add(requests - 1)
+        self._requests.note(called.requests)
+        self._saved_calls.add(called.requests - 1)
+        in_batch = len(called.items) - called.inputs
         if in_batch:
             self._deduplicated["batch"].add(in_batch)
-        if in_flight:
-            self._deduplicated["flight"].add(in_flight)
+        if called.joined:
+            self._deduplicated["flight"].add(called.joined)
 
     def cached(self, items: int) -> None:
         """Count items that the cache knew."""

@@ -19,6 +19,7 @@ Join = Callable[[Item], bool]
 InputKey = str | tuple[int, ...]
 """An input, fit for a dictionary."""
 
+UNBOUNDED = 1 << 60
 BULK_FILL_SHARE = 0.1
 """Bulk items ride along in an interactive batch while they add at most this share of its tokens."""
 
@@ -110,8 +111,8 @@ class _Room:
         self.join = join
         self.item_tokens = caps.max_item_tokens
         self.items_left = caps.max_items
-        self.tokens_left = _unless_none(caps.max_call_tokens)
-        self.bytes_left = _unless_none(caps.max_call_bytes)
+        self.tokens_left = UNBOUNDED if caps.max_call_tokens is None else caps.max_call_tokens
+        self.bytes_left = UNBOUNDED if caps.max_call_bytes is None else caps.max_call_bytes
         self.is_text: bool | None = None
 
     def has_place_for(self, item: Item) -> bool:
@@ -130,10 +131,6 @@ class _Room:
         self.items_left = self.items_left - 1 if item.tokens <= self.item_tokens else 0
         self.tokens_left -= item.tokens
         self.bytes_left -= item.size_bytes
-
-
-def _unless_none(cap: int | None) -> int:
-    return 1 << 60 if cap is None else cap
 
 
 def _take(waiting: Waiting, batch: Formed, room: _Room, *, now: float) -> None:
@@ -160,14 +157,16 @@ def input_key(given: Input) -> InputKey:
     return given if isinstance(given, str) else tuple(given)
 
 
-def distinct(items: Iterable[Item]) -> tuple[list[Input], list[int]]:
-    """List each different input once, and for every item the place of its input in that list."""
+def distinct(items: Iterable[Item]) -> tuple[dict[InputKey, Item], list[int]]:
+    """Find the first item of each different input, and every item's place among those."""
+    firsts: dict[InputKey, Item] = {}
     places: dict[InputKey, int] = {}
-    inputs: list[Input] = []
     where = []
     for item in items:
-        place = places.setdefault(input_key(item.input), len(inputs))
-        if place == len(inputs):
-            inputs.append(item.input)
+        key = input_key(item.input)
+        place = places.get(key)
+        if place is None:
+            place = places[key] = len(firsts)
+            firsts[key] = item
         where.append(place)
-    return inputs, where
+    return firsts, where

@@ -54,8 +54,10 @@ class Permit:
             self.share is None or self.share.is_used or now < self.share.valid_until_at
         )
 
-    def begin(self) -> None:
-        """Make the call: from now on the provider may count it."""
+    def begin(self, tokens: int) -> None:
+        """Make a call of about so many tokens: from now on the provider may count it."""
+        if self.max_tokens is not None:
+            self.settle(tokens)
         if self.share:
             self.share.is_used = True
 
@@ -125,6 +127,22 @@ class Permits:
         breaker = Breaker(self.policy.allowed_fails, self.policy.cooldown_s)
         return KeyHealth(deployment, key, slots, breaker=breaker)
 
+    def at_once(
+        self,
+        deployments: Sequence[Deployment],
+        lane_class: LaneClass,
+        *,
+        need: Callable[[], Need] = Need,
+        avoided: Collection[KeyHealth] = (),
+    ) -> Permit | None:
+        """Take a permit where one is to be had and nobody waits for any."""
+        if any(self._waiters.values()):
+            return None
+        keys = self.keys_of(deployments)
+        now = asyncio.get_running_loop().time()
+        self._keep_in_touch(keys, now)
+        return self._take(keys, lane_class, need, avoided, now)
+
     async def acquire(
         self,
         deployments: Sequence[Deployment],
@@ -139,31 +157,19 @@ class Permits:
         Once none can come before `until_at` it raises `NoKeys`, or `Overloaded` where only limits
         are in the way; and `DeadlineExceeded` when a wait for limits took longer than foreseen.
         """
+        permit = self.at_once(deployments, lane_class, need=need, avoided=avoided)
+        if permit:
+            return permit
         keys = self.keys_of(deployments)
         if not keys:
             raise no_keys(deployments[0].provider, retry_after_s=None)
-        return await self._acquire(keys, lane_class, until_at=until_at, need=need, avoided=avoided)
-
-    async def _acquire(
-        self,
-        keys: Sequence[KeyHealth],
-        lane_class: LaneClass,
-        *,
-        until_at: float,
-        need: Callable[[], Need] = Need,
-        avoided: Collection[KeyHealth] = (),
-    ) -> Permit:
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._keep_in_touch(keys, now)
-        waiter = _Waiter(keys, lane_class, until_at, need, avoided, loop.create_future())
-        if not any(self._waiters.values()):
-            permit = self._take(waiter, now)
-            if permit:
-                return permit
         refusal = in_vain(keys, lane_class, until_at=until_at, now=now)
         if refusal:
             raise refusal
+        waiter = _Waiter(keys, lane_class, until_at, need, avoided, loop.create_future())
         self._waiters[lane_class].append(waiter)
         self._grant()
         try:
@@ -190,8 +196,10 @@ class Permits:
             health.headroom.give_back(permit.share)
             if self.shared:
                 self.shared.stir()
-        self._forget_foreign(health)
-        self._grant()
+        if health.is_foreign:
+            self._forget_foreign(health)
+        if any(self._waiters.values()):
+            self._grant()
 
     def refuse_unserved(self) -> None:
         """Wake every waiter with nothing to wait for any more, and serve those that can be."""
@@ -204,16 +212,23 @@ class Permits:
             if refusal and not waiter.granted.done():
                 waiter.granted.set_exception(refusal)
 
-    def _take(self, waiter: _Waiter, now: float) -> Permit | None:
-        keys = candidates(waiter.keys, waiter.avoided, waiter.lane_class, now=now)
-        need = waiter.need() if any(key.headroom for key in keys) else None
-        health = choose(keys, waiter.lane_class, now=now, need=need)
+    def _take(
+        self,
+        keys: Sequence[KeyHealth],
+        lane_class: LaneClass,
+        need: Callable[[], Need],
+        avoided: Collection[KeyHealth],
+        now: float,
+    ) -> Permit | None:
+        keys = candidates(keys, avoided, lane_class, now=now)
+        needed = need() if [key for key in keys if key.headroom] else None
+        health = choose(keys, lane_class, now=now, need=needed)
         if health is None:
             return None
-        share = health.take_share(need, now=now) if need else None
-        health.take(waiter.lane_class)
+        share = health.take_share(needed, now=now) if needed else None
+        health.take(lane_class)
         self._grants += 1
-        return Permit(health, waiter.lane_class, share)
+        return Permit(health, lane_class, share)
 
     def _grant(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -226,7 +241,7 @@ class Permits:
                 waiter = queue.popleft()
                 if waiter.granted.done():
                     continue
-                permit = self._take(waiter, now)
+                permit = self._take(waiter.keys, lane_class, waiter.need, waiter.avoided, now)
                 if permit:
                     waiter.granted.set_result(permit)
                 else:
@@ -270,7 +285,7 @@ class Permits:
             self._waiters[waiter.lane_class].remove(waiter)
 
     def _forget_foreign(self, health: KeyHealth) -> None:
-        if health.is_foreign and not health.in_flight and health.key:
+        if not health.in_flight and health.key:
             is_wanted = any(health in w.keys for queue in self._waiters.values() for w in queue)
             if not is_wanted:
                 self._keys.pop((health.deployment.id, health.key.id), None)

@@ -46,6 +46,8 @@ class Said:
 
 def said_limits(headers: Mapping[str, str]) -> Said | None:
     """Read `x-ratelimit-*`; `headers` have lower-case names. None where nothing is said."""
+    if "x-ratelimit-limit-requests" not in headers and "x-ratelimit-limit-tokens" not in headers:
+        return None
     requests, tokens = _limit(headers, "requests"), _limit(headers, "tokens")
     if requests.limit is None and tokens.limit is None:
         return None

@@ -1,11 +1,13 @@
 #!lua flags=allow-oom
 -- The commit: acknowledgement, replies, ledger records and depth of one batch, together or not at all.
 -- Fenced per pack by its pending entry and, once a pack was split, per job by its committed bit, so
--- a zombie's late commit changes nothing. Repeating a commit under the same id changes nothing either.
+-- a zombie's late commit changes nothing. Repeating a commit under the same id changes nothing either:
+-- what tells is the pack's pk, which keeps the entry's id where its first reader ended it at one blow.
 --
 -- KEYS  depth, ledger, then for each pack: stream, part, pk, inbox
 -- ARGV  group, commit id, ledger bound, packs, then for each pack
---   w, entry, items, bytes, tokens, replies, records              every job the entry holds
+--   w, entry, items, bytes, tokens, replies, records              every job the entry holds,
+--   h, entry, items, bytes, tokens, replies, records              … which others had before
 --   s, entry, numbers of the entry ("0,1,5"), jobs, then for each job:
 --      number, items, bytes, tokens, reply, record                some of them, or a pack split before
 -- Returns {Redis time µs, for each pack: {1, numbers left out …} done
@@ -33,9 +35,8 @@ local function count(from)
   items, bytes, tokens = items + ARGV[from], bytes + ARGV[from + 1], tokens + ARGV[from + 2]
 end
 
-local function close_entry(stream, part, pk, entry, bits)
+local function close_entry(stream, part, entry, bits)
   redis.call('XDEL', stream, entry)
-  redis.call('SET', pk, commit_id, 'XX', 'KEEPTTL')
   if bits then
     redis.call('DEL', part)
   end
@@ -43,14 +44,18 @@ end
 
 local function commit_whole(stream, part, pk, inbox)
   local entry = ARGV[at + 1]
+  local proof = ARGV[at] == 'w' and entry or commit_id
   local bits = redis.call('GET', part)
   if has_committed_jobs(bits) then
     return {2}
   end
   if redis.call('XACK', stream, group, entry) == 0 then
-    return {redis.call('GET', pk) == commit_id and 1 or 0}
+    return {redis.call('GET', pk) == proof and 1 or 0}
   end
-  close_entry(stream, part, pk, entry, bits)
+  if proof ~= entry then
+    redis.call('SET', pk, proof, 'XX', 'KEEPTTL')
+  end
+  close_entry(stream, part, entry, bits)
   count(at + 2)
   deliver(inbox, ARGV[at + 5], ARGV[at + 6])
   return {1}
@@ -78,11 +83,11 @@ local function commit_some(stream, part, pk, inbox)
   for number in string.gmatch(numbers, '%d+') do
     is_complete = is_complete and redis.call('GETBIT', part, 2 * tonumber(number)) == 1
   end
+  redis.call('SET', pk, commit_id, 'XX', 'KEEPTTL')
   if is_complete then
     redis.call('XACK', stream, group, entry)
-    close_entry(stream, part, pk, entry, true)
+    close_entry(stream, part, entry, true)
   else
-    redis.call('SET', pk, commit_id, 'XX', 'KEEPTTL')
     redis.call('PEXPIRE', part, math.max(redis.call('PTTL', pk), 60000))
   end
   return result
@@ -91,7 +96,7 @@ end
 for pack = 0, packs - 1 do
   local stream, part, pk, inbox =
     KEYS[3 + 4 * pack], KEYS[4 + 4 * pack], KEYS[5 + 4 * pack], KEYS[6 + 4 * pack]
-  if ARGV[at] == 'w' then
+  if ARGV[at] ~= 's' then
     results[#results + 1] = commit_whole(stream, part, pk, inbox)
     at = at + 7
   else

@@ -11,13 +11,18 @@ local stream, depth, pk, inbox = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, pack_id, blob = ARGV[1], ARGV[2], ARGV[3]
 local items, bytes, tokens = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
--- An empty stream marks the api as listening; XADD and XDEL would not leave one behind cheaper.
-if redis.call('EXISTS', inbox) == 0 then
-  redis.call('XGROUP', 'CREATE', inbox, 'created', '$', 'MKSTREAM')
-  redis.call('PEXPIRE', inbox, ARGV[9])
-end
-if redis.call('EXISTS', pk) == 1 then
-  return {0, 0, 0, 0}
+-- One look in the usual case, a new pack and nothing else: a name counts as often as it is given.
+local created = 0
+if redis.call('EXISTS', stream, inbox, pk, pk, pk) ~= 2 then
+  -- An empty stream marks the api as listening; XADD and XDEL would not leave one behind cheaper.
+  if redis.call('EXISTS', inbox) == 0 then
+    redis.call('XGROUP', 'CREATE', inbox, 'created', '$', 'MKSTREAM')
+    redis.call('PEXPIRE', inbox, ARGV[9])
+  end
+  if redis.call('EXISTS', pk) == 1 then
+    return {0, 0, 0, 0}
+  end
+  created = 1 - redis.call('EXISTS', stream)
 end
 
 local waiting = redis.call('HMGET', depth, 'items', 'bytes', 'served_before', 'tokens')
@@ -27,10 +32,8 @@ if waiting_items > 0 and (waiting_items + items > tonumber(ARGV[10])
   return {-1, 0, waiting_items, tonumber(waiting[3] or 0)}
 end
 
-local created = 0
-if redis.call('EXISTS', stream) == 0 then
+if created == 1 then
   redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
-  created = 1
 end
 local now = redis.call('TIME')
 local entry = redis.call('XADD', stream, '*', 'id', pack_id, 'p', blob, 'c', ARGV[4], 'n', ARGV[12],

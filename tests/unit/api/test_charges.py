@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from embedpool_api.asks import Admitted, Ask
 from embedpool_api.attribution import NOTHING, Attribution
 from embedpool_api.callers import MASTER, Caller
 from embedpool_api.charges import HOLD_BEYOND_DEADLINE_S, Charge, Charges
+from embedpool_api.cutting import Slice, cut
 from embedpool_api.orders import Order
 from embedpool_shared.accounts import Limits
 from embedpool_shared.errors import RateLimited
@@ -46,7 +48,9 @@ class FakeAdmission:
         self.given_back.append(admitted)
 
 
-def opened(admission: FakeAdmission, order: Order, *, jobs: int = 1) -> Charge:
+def opened(
+    admission: FakeAdmission, order: Order, *, pieces: Sequence[Slice] | None = None
+) -> Charge:
     """Open a charge; what was posted in that moment must be whole. Raises what refused it."""
     any_admission: Any = admission
 
@@ -55,7 +59,7 @@ def opened(admission: FakeAdmission, order: Order, *, jobs: int = 1) -> Charge:
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         charge = Charges(any_admission).open(
             order,
-            jobs=jobs,
+            pieces or cut(order.fitted.inputs),
             patience_s=60.0,
             answer=answer,
             post=lambda charge: posted.append(replace(charge)),
@@ -76,7 +80,8 @@ def test_an_open_callers_plain_request_has_no_bill() -> None:
 
 
 def test_a_request_of_several_jobs_has_a_bill_so_that_it_counts_once() -> None:
-    bill = opened(FakeAdmission(), order_of("a"), jobs=3).bill
+    pieces = [Slice(0, 1, 1)] * 3
+    bill = opened(FakeAdmission(), order_of("a"), pieces=pieces).bill
 
     assert bill is not None
     assert bill.jobs == 3
@@ -114,16 +119,20 @@ def test_limits_are_asked_with_the_tokens_their_price_and_the_deadline() -> None
     assert asked.hold_ms == (60 + HOLD_BEYOND_DEADLINE_S) * 1_000
 
 
-def test_every_job_carries_its_part_of_what_was_reserved() -> None:
+@pytest.mark.parametrize(
+    ("counts", "expected"), [([5, 40, 3], [5, 43]), (None, [1, 4])], ids=["counted", "guessed"]
+)
+def test_every_job_carries_what_was_reserved_for_it(
+    counts: list[int] | None, expected: list[int]
+) -> None:
     admission = FakeAdmission()
-    order = order_of("a", counts=[50], limits=TIGHT)
+    order = order_of("a", "bcdefg", "hijk", counts=counts, limits=TIGHT)
 
-    charge = opened(admission, order, jobs=3)
+    charge = opened(admission, order, pieces=[Slice(0, 1, 1), Slice(1, 3, 10)])
 
-    bills = [charge.bill_of(position) for position in range(3)]
-    assert admission.asked[0].jobs == 3
-    assert sum(bill.reserved_tokens for bill in bills if bill) == admission.asked[0].tokens == 50
-    assert all(bill and bill.reserved_tokens in (16, 17) for bill in bills)
+    bills = [charge.bill_of(position) for position in range(2)]
+    assert [bill.reserved_tokens for bill in bills if bill] == expected
+    assert (admission.asked[0].jobs, admission.asked[0].tokens) == (2, sum(expected))
     assert all(bill and (bill.reserved, bill.reservation) == (["key:a"], "res") for bill in bills)
 
 
@@ -152,7 +161,7 @@ def test_the_accounts_charged_and_what_is_remembered_are_on_the_bill() -> None:
 
 def test_only_the_first_part_carries_the_metadata() -> None:
     order = order_of("a", attribution=Attribution((), '{"a":1}'))
-    charge = opened(FakeAdmission(), order, jobs=2)
+    charge = opened(FakeAdmission(), order, pieces=[Slice(0, 1, 1)] * 2)
 
     first, second = charge.bill_of(0), charge.bill_of(1)
 

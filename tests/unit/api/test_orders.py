@@ -104,21 +104,21 @@ def test_a_counted_order_has_the_models_own_count() -> None:
     order = order_of("hello world", "hi").counted(tokens)
 
     assert order.fitted.counts == [2, 1]
-    assert order.tokens() == 3
+    assert order.tokens_in(*cut(order.fitted.inputs)) == 3
 
 
 def test_without_the_models_tokenizer_the_length_is_guessed_from_the_bytes() -> None:
     order = order_of("ääää", "a", resolved=found("wordllama")).counted(tokens)
 
     assert order.fitted.counts is None
-    assert order.tokens() == 3
+    assert order.tokens_in(*cut(order.fitted.inputs)) == 3
 
 
 def test_ids_that_were_counted_are_not_counted_again() -> None:
     order = order_of([1, 2, 3], counts=[3])
 
     assert order.counted(tokens) is order
-    assert order.tokens() == 3
+    assert order.tokens_in(*cut(order.fitted.inputs)) == 3
 
 
 def test_each_job_takes_its_inputs_its_count_its_price_and_its_part_of_the_bill() -> None:

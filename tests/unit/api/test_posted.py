@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Coroutine
 from itertools import permutations
@@ -49,6 +50,30 @@ def test_a_reply_that_comes_twice_counts_once() -> None:
         answer.settle(1, reply_to(1))
 
         assert [reply.vectors for reply in await answer.done] == [b"1111", b"vvvv"]
+
+    run(test())
+
+
+def test_only_the_last_reply_is_told_in_its_moment() -> None:
+    async def test() -> None:
+        heard: list[bool] = []
+        loop = asyncio.get_running_loop()
+        answer, failed = (
+            Answer(2, loop, give_up_at=0.0, on_replies=lambda: heard.append(answer.done.done()))
+            for _ in range(2)
+        )
+
+        answer.settle(1, reply_to(1))
+        failed.settle(0, reply_to(0))
+        failed.fail(Overloaded("full"))
+        failed.settle(1, reply_to(1))
+        assert heard == []
+        answer.settle(0, reply_to(0))
+        answer.settle(0, reply_to(0))
+
+        assert heard == [True]
+        with pytest.raises(Overloaded):
+            await failed.done
 
     run(test())
 

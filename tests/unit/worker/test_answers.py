@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import struct
 
 import pytest
@@ -74,6 +75,22 @@ def test_what_is_no_finite_float32_of_the_length_wanted_is_a_wrong_answer(
 ) -> None:
     with pytest.raises(WrongAnswer):
         dims_of(vectors, wanted=wanted)
+
+
+@given(st.binary(min_size=4, max_size=64).map(lambda raw: raw[: len(raw) // 4 * 4]))
+def test_a_vector_is_taken_if_every_number_of_it_is_one(vector: bytes) -> None:
+    numbers = struct.unpack(f"<{len(vector) // 4}f", vector)
+
+    if all(map(math.isfinite, numbers)):
+        assert dims_of([b"\0" * len(vector), vector], wanted=None) == len(numbers)
+    else:
+        with pytest.raises(WrongAnswer):
+            dims_of([b"\0" * len(vector), vector], wanted=None)
+
+
+@pytest.mark.parametrize("number", [3.4e38, -3.4e38, 1.7e38, 1e-45, -0.0])
+def test_the_largest_and_the_smallest_numbers_are_numbers(number: float) -> None:
+    assert dims_of([struct.pack("<2f", 1.0, number)], wanted=2) == 2
 
 
 def test_the_dimensions_are_those_of_the_vectors() -> None:

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedpool_shared.errors import CapExceeded, ProviderError, RefusedInput, WrongAnswer
+from embedpool_shared.jobs import LaneClass
 from embedpool_worker.bisecting import (
-    Part,
+    Batch,
     TaughtCap,
     is_nobodys_fault,
     parts_of,
@@ -19,16 +20,16 @@ from embedpool_worker.providers.cap_words import CapKind
 from support.held import pack_of
 
 
-def part_of(*texts: str, refusal: ProviderError | None = None) -> Part:
+def part_of(*texts: str, refusal: ProviderError | None = None) -> Batch:
     (job,) = pack_of(list(texts)).open.values()
-    return Part(items_of(job), refusal=refusal)
+    return Batch(items_of(job), LaneClass.INTERACTIVE, (), refusal=refusal)
 
 
-def numbered(count: int, refusal: ProviderError | None = None) -> Part:
+def numbered(count: int, refusal: ProviderError | None = None) -> Batch:
     return part_of(*(f"text {n:03}" for n in range(count)), refusal=refusal)
 
 
-def searched(whole: Part, *, max_items: int, poison: str = "") -> list[Part]:
+def searched(whole: Batch, *, max_items: int, poison: str = "") -> list[Batch]:
     """Search as the dispatcher does, at a provider with this cap that dislikes one text."""
     calls, refused = [whole], [whole]
     while refused:

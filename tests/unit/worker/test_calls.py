@@ -18,14 +18,15 @@ from embedpool_shared.errors import (
     WrongAnswer,
 )
 from embedpool_shared.jobs import Input, LaneClass
-from embedpool_worker.calls import Batch, Calls
+from embedpool_worker.bisecting import Batch
+from embedpool_worker.calls import Calls
 from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Deployment
 from embedpool_worker.held import items_of
 from embedpool_worker.key_policy import KeyPolicy
 from embedpool_worker.permits import Permits
 from embedpool_worker.providers.port import ProviderAnswer, ProviderCall
-from support.held import MERGE, pack_of
+from support.held import pack_of
 from support.lane_bench import FakeProvider, deployment
 from support.virtual_time import in_virtual_time
 
@@ -44,14 +45,16 @@ class Desk:
         self.permits = Permits(slots_per_key=8, policy=policy)
         self.calls = Calls(self.permits, lambda _: provider, count_in=_count_in)
 
-    def batch(self, *, budget_s: float = 60.0) -> Batch:
-        pack = pack_of(["x"], at=asyncio.get_running_loop().time(), budget_s=budget_s)
+    def batch(self, *inputs: Input, budget_s: float = 60.0) -> Batch:
+        pack = pack_of(
+            list(inputs or ("x",)), at=asyncio.get_running_loop().time(), budget_s=budget_s
+        )
         items = [item for job in pack.open.values() for item in items_of(job)]
-        return Batch(items, MERGE, LaneClass.INTERACTIVE, [self.place])
+        return Batch(items, LaneClass.INTERACTIVE, [self.place])
 
     async def make(self, *, patience_s: float = 60.0) -> str | None:
         """Make one call; returns the secret that was answered."""
-        await self.calls.make(self.batch(budget_s=patience_s), ["x"], None)
+        await self.calls.make(self.batch(budget_s=patience_s), None)
         return self.provider.calls[-1].call.secret
 
     @property
@@ -167,9 +170,9 @@ def test_a_batch_that_got_a_wrong_answer_meets_another_key_when_it_is_called_aga
         desk = Desk(deployment("a", "b"), provider)
         batch = desk.batch()
         with pytest.raises(WrongAnswer):
-            await desk.calls.make(batch, ["x"], None)
+            await desk.calls.make(batch, None)
 
-        await desk.calls.make(batch, ["x"], None)
+        await desk.calls.make(batch, None)
 
         assert desk.tried == ["secret-a", "secret-b"]
 
@@ -186,7 +189,7 @@ def test_a_permit_whose_key_came_to_rest_meanwhile_is_replaced() -> None:
         )
         permit.health.cool(30.0)
 
-        await desk.calls.make(batch, ["x"], permit)
+        await desk.calls.make(batch, permit)
 
         assert permit.health is first
         assert desk.tried == ["secret-b"]
@@ -212,15 +215,15 @@ def test_a_call_that_goes_on_elsewhere_is_never_larger_than_is_taken_there(
     async def test() -> None:
         wide, narrow = deployment("a"), deployment("b", id_="narrow", caps=caps)
         desk = Desk(wide, FakeProvider(objection=failing("a", ProviderThrottled("429"))))
-        batch = desk.batch()
-        batch.deployments = [wide, narrow]
+        batch, smaller = desk.batch(*inputs), desk.batch(inputs[0])
+        batch.deployments = smaller.deployments = [wide, narrow]
 
         with pytest.raises(CallTooLarge):
-            await desk.calls.make(batch, inputs, None)
+            await desk.calls.make(batch, None)
 
         assert desk.tried == ["secret-a"]
-        assert batch.asked_deployment is narrow
-        made = await desk.calls.make(batch, inputs[:1], None)
+        assert batch.asked is narrow
+        made = await desk.calls.make(smaller, None)
         assert made.deployment is narrow
         (_, key) = desk.permits.keys_of([wide, narrow])
         assert key.in_flight == 0
@@ -242,9 +245,9 @@ def test_of_two_places_the_one_with_vectors_of_another_length_is_passed_over() -
         for batch in batches:
             batch.deployments = [first, other]
 
-        made = [await desk.calls.make(batch, ["x"], None) for batch in batches]
+        made = [await desk.calls.make(batch, None) for batch in batches]
 
-        assert {(one.deployment.id, one.answer.dims) for one in made} == {("d", 2)}
+        assert {(one.deployment.id, one.answer and one.answer.dims) for one in made} == {("d", 2)}
         assert desk.tried == ["secret-a", "secret-b", "secret-a", "secret-a"]
 
     in_virtual_time(test())

@@ -262,8 +262,7 @@ def test_tokens_are_settled_with_the_best_count_there_is(
     total: int | None, exact: list[int] | None, back: int
 ) -> None:
     def test(ward: Ward) -> None:
-        ward.permit.begin()
-        ward.permit.settle(100)
+        ward.permit.begin(100)
 
         ward.care.answered(ward.permit, answer(total_tokens=total), exact, 0.1)
 

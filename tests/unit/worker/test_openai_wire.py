@@ -92,6 +92,15 @@ def test_base64_is_asked_for_and_the_key_travels_as_a_bearer(fake: FakeProvider)
     assert "cookie" not in seen.headers
 
 
+def test_every_call_carries_its_own_key(fake: FakeProvider) -> None:
+    keys = ["sk-a", "sk-a", "sk-b", "sk-a", None, "sk-b"]
+
+    answers(deployment(fake), *(call(secret=key) for key in keys))
+
+    sent = [seen.headers.get("authorization") for seen in fake.calls]
+    assert sent == [key and f"Bearer {key}" for key in keys]
+
+
 def test_azure_is_spoken_to_in_its_own_way(fake: FakeProvider) -> None:
     azure = deployment(fake, provider="azure", api_base=fake.url, api_version="2024-02-01")
 

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from embedpool_shared.jobs import Input
 from embedpool_worker.caps import Caps
 from embedpool_worker.held import Item, items_of
-from embedpool_worker.packing import BULK_FILL_SHARE, Waiting, distinct, due_in, form, is_full
+from embedpool_worker.packing import (
+    BULK_FILL_SHARE,
+    Waiting,
+    distinct,
+    due_in,
+    form,
+    input_key,
+    is_full,
+)
 from support.held import pack_of
 
 ROOMY = Caps(max_items=100, max_item_tokens=1_000)
@@ -247,8 +255,10 @@ def test_nobody_is_due_later_than_the_oldest_items_linger(
 
 @given(st.lists(inputs))
 def test_each_different_input_is_listed_once_and_found_again(given_: list[Input]) -> None:
-    listed, where = distinct(waiting_for(given_).items if given_ else [])
+    firsts, where = distinct(waiting_for(given_).items if given_ else [])
 
+    listed = [item.input for item in firsts.values()]
+    assert list(firsts) == list(map(input_key, listed))
     assert [listed[place] for place in where] == given_
     assert len(listed) == len(set(map(repr, listed)))
     assert all(listed.index(one) == place for place, one in enumerate(listed))

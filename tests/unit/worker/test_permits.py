@@ -72,6 +72,25 @@ def test_a_free_slot_is_granted_without_waiting() -> None:
     run(test())
 
 
+def test_nothing_is_to_be_had_at_once_while_somebody_waits() -> None:
+    async def test() -> None:
+        desk = Desk(slots=4)
+        held = [await desk.acquire(BULK) for _ in range(3)]
+        desk.ask("bulk", BULK)
+        await soon()
+
+        assert desk.permits.at_once(desk.places, INTERACTIVE) is None
+        assert desk.key.in_flight == 3
+
+        desk.permits.give_back(held[0])
+        await soon()
+        assert desk.granted == ["bulk"]
+        assert desk.permits.at_once(desk.places, INTERACTIVE) is not None
+        assert desk.permits.at_once(desk.places, INTERACTIVE) is None
+
+    run(test())
+
+
 def test_no_alarm_is_shorter_than_the_loop_can_count() -> None:
     async def test() -> None:
         desk = Desk()

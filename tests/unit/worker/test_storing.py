@@ -39,7 +39,8 @@ def store_on(line: FakeLine) -> Storing:
 
 def keep(storing: Storing, pack: HeldPack) -> None:
     items = [item for job in pack.open.values() for item in items_of(job)]
-    inputs, where = distinct(items)
+    firsts, where = distinct(items)
+    inputs = [item.input for item in firsts.values()]
     answer = ProviderAnswer([vector_of(given) for given in inputs], DIMS, "theirs", 9)
     tokens = {place: len(str(given)) for place, given in enumerate(inputs)}
     storing.keep(MERGE, PLACES, may_be_kept(items, where), answer, tokens)

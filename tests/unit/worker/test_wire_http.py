@@ -214,6 +214,15 @@ async def test_an_answer_that_leaves_no_clean_connection_is_its_last(answer: byt
     assert connections == 2
 
 
+async def test_a_second_answer_behind_it_is_no_part_of_an_answer() -> None:
+    behind = b"HTTP/1.1 500 No\r\ncontent-length: 3\r\nx-ratelimit-limit-tokens: 1\r\n\r\nno!"
+
+    answer = await asked(answering(OK + behind))
+
+    assert (answer.status, bytes(answer.body)) == (200, b"{}")
+    assert "x-ratelimit-limit-tokens" not in answer.headers
+
+
 async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
     answer = await asked(answering(b"HTTP/1.1 200 OK\r\n\r\nhello ", b"world", hangs_up=True))
 

@@ -147,6 +147,24 @@ def test_those_who_wait_have_their_answers_before_anything_is_told() -> None:
     assert len(watched.lines) == 1
 
 
+def test_a_part_that_was_answered_is_told_while_the_search_goes_on() -> None:
+    watched = Watched()
+    provider = FakeProvider(
+        objection=lambda call: RefusedInput("bad text") if "d" in call.inputs else None
+    )
+
+    async def run() -> None:
+        async with bench(PLACE, provider=provider, witness=watched.witness.lane("m")) as on:
+            on.admit(pack_of(["a"], ["b"], ["c"], ["d"]))
+            await asyncio.sleep(2.5 * provider.takes_s)
+
+            assert provider.in_flight == 2
+            assert watched.values()["calls_in_flight openai"] == 2
+            assert watched.values()[f"{CALLED} ok"] == 1
+
+    in_virtual_time(run())
+
+
 def test_its_line_says_where_it_went_with_which_key_and_for_whom() -> None:
     watched = Watched()
 

@@ -60,12 +60,11 @@ class Fleet:
         served = self.groups.get(lane)
         if served is None:
             served = tuple(one for one in self.wildcards.get(lane, ()) if self._embeds(one, model))
+        deployments = tuple([one.deployment for one in served])
+        if not provider:
+            return deployments
         wanted = same_name(provider)
-        return tuple(
-            one.deployment
-            for one in served
-            if not wanted or same_name(one.deployment.provider) == wanted
-        )
+        return tuple(one for one in deployments if same_name(one.provider) == wanted)
 
     def _embeds(self, one: Served, model: str) -> bool:
         if one.deployment.pattern and Pattern(one.deployment.pattern).captured(model) is None:

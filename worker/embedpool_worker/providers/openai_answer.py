@@ -6,7 +6,9 @@ too, because some providers ignore what was asked for (75 µs).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -52,11 +54,13 @@ def body_of(call: ProviderCall, number_format: NumberFormat, *, dims: int | None
 
     Raises `RefusedInput` for text that is no Unicode.
     """
-    body: dict[str, Any] = {k: v for k, v in call.params.items() if k not in OWNED_FIELDS}
+    body: dict[str, Any] = {}
+    if call.params:
+        body = {k: v for k, v in call.params.items() if k not in OWNED_FIELDS}
     body["model"] = call.model
     body["input"] = call.inputs
     if number_format is not NumberFormat.UNSPOKEN:
-        body["encoding_format"] = number_format.value
+        body["encoding_format"] = number_format
     if dims is not None:
         body["dimensions"] = dims
     try:
@@ -67,7 +71,13 @@ def body_of(call: ProviderCall, number_format: NumberFormat, *, dims: int | None
         raise RefusedInput(message, param="input") from error
 
 
-def answer_from(body: bytes | bytearray, call: ProviderCall, *, dims: int | None) -> ProviderAnswer:
+def answer_from(
+    body: bytes | bytearray,
+    call: ProviderCall,
+    *,
+    dims: int | None,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> ProviderAnswer:
     """Read the vectors of a 200, in the order of the inputs.
 
     Raises `WrongAnswer` unless there is one finite vector of `dims` per input, and `ErrorInAnswer`.
@@ -89,6 +99,7 @@ def answer_from(body: bytes | bytearray, call: ProviderCall, *, dims: int | None
         dims=dims_of(vectors, wanted=dims),
         model=name_of(answer.model) or call.model,
         total_tokens=_total(answer.usage),
+        headers=headers,
     )
 
 

@@ -68,6 +68,8 @@ class _OpenAIDoor:
         self._always = [(b"OpenAI-Organization", organization.encode())] if organization else []
         header_lines(self._always)
         self._without_key = [*self._always, *_login(self.base)]
+        self._secret: str | None = None
+        self._with_key: Headers = []
 
     def target(self, model: str) -> bytes:
         return self._target
@@ -75,7 +77,10 @@ class _OpenAIDoor:
     def headers(self, secret: str | None) -> Headers:
         if secret is None:
             return self._without_key
-        return [(b"Authorization", b"Bearer " + secret.encode("ascii")), *self._always]
+        if secret != self._secret:  # mostly the one before
+            login = (b"Authorization", b"Bearer " + secret.encode("ascii"))
+            self._secret, self._with_key = secret, [login, *self._always]
+        return self._with_key
 
 
 class _AzureDoor:
@@ -142,19 +147,13 @@ class OpenAIWire:
                 secrets=secrets_of(self._deployment, call),
             )
         try:
-            answer = answer_from(body, call, dims=dims_wanted(self._deployment, call))
+            dims = dims_wanted(self._deployment, call)
+            return answer_from(body, call, dims=dims, headers=came.headers)
         except ErrorInAnswer:
             secrets = secrets_of(self._deployment, call)
             raise failure_in_answer(
                 bytes(body), now_unix_s=_now_unix_s(), secrets=secrets
             ) from None
-        return ProviderAnswer(
-            vectors=answer.vectors,
-            dims=answer.dims,
-            model=answer.model,
-            total_tokens=answer.total_tokens,
-            headers=came.headers,
-        )
 
 
 def _wire(base: URL, options: HttpOptions) -> Wire:
@@ -177,7 +176,8 @@ def _login(base: URL) -> Headers:
 
 def _plain_body(came: WireAnswer) -> bytes | bytearray:
     """The body, which nobody asked to be compressed; of a refusal the status says enough."""
-    if came.headers.get("content-encoding", "identity").strip().lower() in {"", "identity"}:
+    encoding = came.headers.get("content-encoding")
+    if encoding is None or encoding.strip().lower() in {"", "identity"}:
         return came.body
     if came.status == 200:
         raise WrongAnswer("the answer is compressed, although that was not asked for")

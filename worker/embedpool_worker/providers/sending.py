@@ -6,11 +6,16 @@ from base64 import b64encode
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
+import msgspec
+
 from embedpool_shared.errors import KeyRejected
+from embedpool_worker.providers.port import ProviderCall
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from embedpool_shared.jobs import Input, MergeKey
     from embedpool_worker.deployments import Deployment
-    from embedpool_worker.providers.port import ProviderCall
 
 SECRET_OPTIONS: Final = (
     "aws_secret_access_key",
@@ -24,6 +29,28 @@ SECRET_OPTIONS: Final = (
     "watsonx_token",
 )
 """Of `Deployment.options`."""
+
+
+def call_of(
+    deployment: Deployment,
+    merge: MergeKey,
+    inputs: Sequence[Input],
+    *,
+    secret: str | None,
+    timeout_s: float,
+) -> ProviderCall:
+    """Say what is asked of a deployment; the model's own size never is."""
+    wanted = merge.dimensions or deployment.default_dimensions
+    if not deployment.forwards_dimensions or wanted == deployment.native_dimensions:
+        wanted = None
+    return ProviderCall(
+        model=deployment.upstream_of(merge.model),
+        inputs=inputs,
+        dimensions=wanted,
+        params=msgspec.json.decode(merge.params) if merge.params else {},
+        secret=secret,
+        timeout_s=timeout_s,
+    )
 
 
 def dims_wanted(deployment: Deployment, call: ProviderCall) -> int | None:

@@ -52,6 +52,11 @@ class Connection(asyncio.BufferedProtocol):
         self._silence = select.poll()
         self._waiter: asyncio.Future[WireAnswer] | None = None
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self._fields: dict[bytes, bytes] = {}  # of the head; of several with one name the last
+        self._parts: list[bytes] = []  # of the body
+        # The parser calls these as they are: no line of ours runs for each of thirty headers.
+        self.on_header = self._fields.__setitem__
+        self.on_body = self._parts.append
         self._parser = httptools.HttpResponseParser(self)
         self._expect_answer()
         self.gone: asyncio.Future[None] = self._loop.create_future()
@@ -61,7 +66,8 @@ class Connection(asyncio.BufferedProtocol):
         self._room_bytes = self._max_answer_bytes  # everything that arrives, the head too
         self._status = 0
         self._headers: dict[str, str] = {}
-        self._parts: list[bytes] = []
+        self._fields.clear()
+        self._parts.clear()
         self._length: int | None = None
         self._missing: memoryview | None = None  # of a body that is read past the parser
         self._body = bytearray()
@@ -76,14 +82,17 @@ class Connection(asyncio.BufferedProtocol):
 
     def ask(self, head: bytes, body: bytes) -> asyncio.Future[WireAnswer]:
         """Send a request; the future holds its answer, or one `ProviderError`."""
-        self._waiter = waiter = self._loop.create_future()
-        self._expect_answer()
+        waiter: asyncio.Future[WireAnswer] = self._loop.create_future()
         if self._transport.is_closing():
-            self._fail("closed before the request")
-        elif len(body) <= JOINED_UP_TO_BYTES:
+            waiter.set_exception(_broken("closed before the request"))
+            return waiter
+        if len(body) <= JOINED_UP_TO_BYTES:
             self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
+        # On its way: the rest can wait, for no answer is read before the loop's next turn.
+        self._expect_answer()
+        self._waiter = waiter
         return waiter
 
     @property
@@ -177,7 +186,7 @@ class Connection(asyncio.BufferedProtocol):
         waiter.set_result(WireAnswer(self._status, self._headers, body))
 
     def _fail(self, broken: str) -> None:
-        self._fail_with(ProviderUnavailable(f"connection failed: {broken}"))
+        self._fail_with(_broken(broken))
 
     def _fail_as_too_large(self) -> None:
         self._fail_with(WrongAnswer(f"the answer is larger than {self._max_answer_bytes} bytes"))
@@ -191,33 +200,33 @@ class Connection(asyncio.BufferedProtocol):
     # What the parser calls while it reads.
 
     def on_message_begin(self) -> None:
-        """Expect a head; behind a whole answer there should be none."""
-        self._may_go_on = not self._is_whole
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; of several with one name the last counts, behind the body none."""
-        if not self._has_head:
-            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        """Expect a head; behind a whole answer there should be none, and it is not read."""
+        if self._is_whole:
+            raise httptools.HttpParserError("another answer behind it")
 
     def on_headers_complete(self) -> None:
-        """Read off the head how the body will end."""
+        """Read off the head how the body will end; headers behind the body count for nothing."""
         self._status = self._parser.get_status_code()
         if self._status < 200:
             return
         self._has_head = True
+        self._headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in self._fields.items()
+        }
         is_coded = "transfer-encoding" in self._headers
         length = None if is_coded else self._headers.get("content-length")
         self._length = None if length is None else int(length)
         self._ends_with_connection = length is None and not is_coded
         self._may_go_on = self._parser.should_keep_alive()
 
-    def on_body(self, part: bytes) -> None:
-        """Keep a part of the body."""
-        self._parts.append(part)
-
     def on_message_complete(self) -> None:
         """End the answer, unless it was only word of one to come (100, 103)."""
         if self._status < 200:
-            self._headers.clear()
+            self._fields.clear()
         else:
             self._is_whole = True
+
+
+def _broken(how: str) -> ProviderUnavailable:
+    return ProviderUnavailable(f"connection failed: {how}")

@@ -63,15 +63,22 @@ class WireClient:
         self._dialer = Dialer(base)
         host = (base.host_port_subcomponent or "").encode("ascii")
         self._head = b" HTTP/1.1\r\n" + header_lines([(b"Host", host), *FIXED_HEADERS])
+        self._headers: Headers = []  # those written last, and how: mostly they are the next, too
+        self._lines = b""
         self._idle: deque[Connection] = deque()  # the longest idle first
         self._open: set[Connection] = set()
 
     async def post(self, target: bytes, headers: Headers, body: bytes) -> WireAnswer:
-        """POST `body` to `target`, a path with its query; raises one `ProviderError`."""
+        """POST `body` to `target`, a path with its query; raises one `ProviderError`.
+
+        Headers are never changed once they were given here: the next call may bring them again.
+        """
+        if headers is not self._headers:
+            self._headers, self._lines = headers, header_lines(headers)
         head = b"POST %b%b%bContent-Length: %d\r\n\r\n" % (
             target,
             self._head,
-            header_lines(headers),
+            self._lines,
             len(body),
         )
         connection = self._kept() or await self._new()
