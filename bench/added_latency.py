@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from bench.machine import machine_line
+from bench.machine import machine_line, price_of_a_pause
 from bench.questions import Questions
 from bench.report import table
 from bench.stand import DIMS, MODEL, standing
@@ -99,6 +99,8 @@ def main() -> None:
     """Print the latencies of both ways and their difference."""
     options = _options()
     print(machine_line())
+    price = price_of_a_pause(options.latency_ms / 1_000)
+    print(f"after {options.latency_ms:g} ms of waiting any code takes {price:.1f} × as long here\n")
     with (
         tempfile.TemporaryDirectory(prefix="ep-bench-") as name,
         standing(Path(name), latency_ms=options.latency_ms) as stand,

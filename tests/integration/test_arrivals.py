@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from embedpool_api.arrivals import MAX_NEW_HEADS, Arrivals
+from embedpool_api.errands import GO_ON
 from embedpool_api.middleware import BODY, HEADERS, WHOLE, Edge, read_body
 from embedpool_shared.embedding.request import MAX_BODY_BYTES
 from support.ports import free_port
@@ -28,6 +29,7 @@ class Echo:
     def __init__(self) -> None:
         self.was_known: list[bool] = []
         self.gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.steps: list[str] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body: bytes | None = scope.get(BODY)
@@ -38,6 +40,8 @@ class Echo:
             self.gone.set_result((await receive())["type"])
         if body == b"later":
             await asyncio.sleep(0.05)
+        if body == b"told":
+            await self._told(scope.get(GO_ON))
         about = [scope["method"], scope["path"], _without_length(scope), body.decode("latin-1")]
         answer = json.dumps(about).encode()
         headers = [(b"content-length", b"%d" % len(answer)), (b"content-type", b"text/plain")]
@@ -46,6 +50,20 @@ class Echo:
             await send({"type": "http.response.body", "body": answer})
             return
         await send({"type": WHOLE, "status": 200, "headers": headers, "body": answer})
+
+    async def _told(self, go_on: Callable[[], None] | None) -> None:
+        """Wait for an answer of which somebody tells in the very moment it is there."""
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settle() -> None:
+            answer.set_result(None)
+            if go_on is not None:
+                go_on()
+            self.steps.append("settled")
+
+        asyncio.get_running_loop().call_soon(settle)
+        await answer
+        self.steps.append("gone on")
 
 
 def _without_length(scope: Scope) -> list[list[str]]:
@@ -225,3 +243,10 @@ def test_whoever_is_answered_late_is_seen_to_hang_up(before: list[bytes]) -> Non
             assert echo.was_known[-1] is bool(before)
 
     in_time(test)
+
+
+async def test_who_settles_an_answer_takes_its_request_along() -> None:
+    async with serving() as (port, echo):
+        await told(port, [request(b"told"), P, request(b"told"), P, LAST])
+
+    assert echo.steps == ["gone on", "settled"] * 2
