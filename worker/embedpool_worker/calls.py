@@ -16,7 +16,7 @@ from embedpool_shared.errors import (
     ProviderUnavailable,
 )
 from embedpool_shared.jobs import Input
-from embedpool_worker.bisecting import Batch
+from embedpool_worker.batch import Batch
 from embedpool_worker.called import OWN_KEY, TIMEOUT, Called
 from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Deployment

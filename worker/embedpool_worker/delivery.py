@@ -21,7 +21,7 @@ from embedpool_shared.errors import (
 )
 from embedpool_shared.jobs import CallTrace
 from embedpool_worker.accounting import item_tokens
-from embedpool_worker.bisecting import Batch
+from embedpool_worker.batch import Batch
 from embedpool_worker.called import Called
 from embedpool_worker.commit import Committer
 from embedpool_worker.endings import Ending, answered, failed, late

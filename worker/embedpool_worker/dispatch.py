@@ -20,8 +20,8 @@ from embedpool_shared.errors import (
     ProviderError,
     WrongAnswer,
 )
+from embedpool_worker.batch import Batch
 from embedpool_worker.bisecting import (
-    Batch,
     TaughtCap,
     is_nobodys_fault,
     parts_of,

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 from embedpool_shared.errors import DeadlineExceeded, PoolError
 from embedpool_shared.jobs import LaneClass, MergeKey
-from embedpool_worker.bisecting import Batch
+from embedpool_worker.batch import Batch
 from embedpool_worker.caps import Caps
 from embedpool_worker.delivery import Sending
 from embedpool_worker.deployments import Deployment

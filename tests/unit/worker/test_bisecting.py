@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from embedpool_shared.errors import CapExceeded, ProviderError, RefusedInput, WrongAnswer
 from embedpool_shared.jobs import LaneClass
+from embedpool_worker.batch import Batch
 from embedpool_worker.bisecting import (
-    Batch,
     TaughtCap,
     is_nobodys_fault,
     parts_of,
@@ -66,14 +66,6 @@ def test_parts_hold_every_item_once_and_equal_inputs_together(
     assert all(part.within is whole and part.inputs for part in parts)
     sizes = [len(part.inputs) for part in parts]
     assert max(sizes) - min(sizes) <= 1
-
-
-def test_a_call_is_measured_in_distinct_inputs() -> None:
-    part = part_of("abc", "abc", "abcdef")
-
-    assert part.size(CapKind.ITEMS) == 2
-    assert part.size(CapKind.CALL_BYTES) == 9
-    assert part.size(CapKind.CALL_TOKENS) == 3
 
 
 # What refusals teach

@@ -18,7 +18,7 @@ from embedpool_shared.errors import (
     WrongAnswer,
 )
 from embedpool_shared.jobs import Input, LaneClass
-from embedpool_worker.bisecting import Batch
+from embedpool_worker.batch import Batch
 from embedpool_worker.calls import Calls
 from embedpool_worker.caps import Caps
 from embedpool_worker.deployments import Deployment
