@@ -17,15 +17,14 @@ from functools import partial
 from itertools import chain, count
 from typing import Any, Final
 
+from embedpool_api.account_calls import Hearing, limits_unknown, run_for_accounts
 from embedpool_api.allowances import refusal, reserves, standings
 from embedpool_api.asks import Admitted, Ask, Call, Share, calls_of
 from embedpool_api.holdings import Holdings, Notice
-from embedpool_api.outbox import queue_unavailable
 from embedpool_shared.accounts import Limits
 from embedpool_shared.errors import EmbedPoolError, QueueUnavailable
 from embedpool_shared.names import Names
 from embedpool_shared.redis import Line, RedisRefused
-from embedpool_shared.scripts import script
 
 MAX_CALL_REQUESTS: Final = 32
 """Of a larger crowd the first are queued, sent and answered while the next are asked for.
@@ -34,9 +33,8 @@ Measured with 64 callers: all in one call made a fifth fewer requests a second; 
 as much of Redis and of the workers.
 """
 MAX_NOTICE_SHARES: Final = 256
-PATIENCE_S: Final = 0.75
 PAUSE_S: Final = 0.1
-"""Before the next try after one failed; with `PATIENCE_S` it makes less than a second."""
+"""Before the next try after one failed; with `account_calls.PATIENCE_S` less than a second."""
 LEASE_MS: Final = 15_000
 SAY_AFTER_S: Final = 0.01
 """A request that ended may count so much longer; most often the next one says the number first."""
@@ -170,10 +168,10 @@ class Admission:
         asks = [ask for ask in taken if not ask.waiter.done()]
         calls = calls_of(asks)
         reservation = next(self._reservations)
-        hearing = _Hearing(partial(self._hear, reservation, calls, asks))
+        hearing = Hearing(partial(self._hear, reservation, calls, asks))
         arguments = [self._admit_arguments(call, reservation) for call in calls]
         try:
-            hearing(await _send(line, "admit", arguments, heard=hearing))
+            hearing(await run_for_accounts(line, "admit", arguments, heard=hearing))
         except QueueUnavailable:
             if not hearing.is_over:
                 self._doubt(calls, reservation)
@@ -212,7 +210,7 @@ class Admission:
 
     def _decide(self, ask: Ask, share: Share) -> None:
         admitted = Admitted(share, ask.standings)
-        error: EmbedPoolError | None = _unavailable() if ask.is_refused_by_redis else None
+        error: EmbedPoolError | None = limits_unknown() if ask.is_refused_by_redis else None
         error = error or refusal(ask.standings, tokens=ask.tokens)
         if error is None and ask.pass_on(admitted):
             return
@@ -231,7 +229,7 @@ class Admission:
 
     def _fail(self, asks: Sequence[Ask]) -> None:
         for ask in asks:
-            ask.refuse(_unavailable())
+            ask.refuse(limits_unknown())
 
     async def _give_back_due(self, line: Line) -> None:
         with_numbers, self._says_numbers = self._says_numbers, False
@@ -240,7 +238,7 @@ class Admission:
             return
         calls = [self._release_arguments(notice) for notice in notices]
         try:
-            replies = await _send(line, "release", calls)
+            replies = await run_for_accounts(line, "release", calls)
         except QueueUnavailable:
             for notice in notices:
                 self._holdings.take_again(notice)
@@ -268,37 +266,3 @@ class Admission:
             self._holdings.doubt_all()
             self._say_now()
         self._is_rearming = False
-
-
-class _Hearing:
-    """Hands replies on once: as they arrive, or when the line has made good what was wrong."""
-
-    def __init__(self, hear: Callable[[Sequence[Any]], None]) -> None:
-        self.is_over = False
-        self._hear = hear
-
-    def __call__(self, replies: Sequence[Any]) -> None:
-        if not self.is_over:
-            self.is_over = True
-            self._hear(replies)
-
-
-async def _send(
-    line: Line,
-    name: str,
-    calls: Sequence[tuple[Sequence[str], Sequence[Any]]],
-    *,
-    heard: Callable[[list[Any]], None] | None = None,
-) -> list[Any]:
-    """Run a script for several accounts; all of it within `PATIENCE_S`, connecting included."""
-    if not calls:
-        return []
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            return await line.run_all(script(name), calls, patience_s=PATIENCE_S, heard=heard)
-    except TimeoutError:
-        raise _unavailable() from None
-
-
-def _unavailable() -> QueueUnavailable:
-    return queue_unavailable("Limits cannot be checked now")
