@@ -38,6 +38,7 @@ TOKEN: Final = "a-token-for-scraping"
 NAMESPACE: Final = "asked"
 GOOD, FAILING, BAD = "sk-good-0123456789abcdef", "sk-fails-0123456789abcdef", "sk-bad-0123456789ab"
 OWN: Final = "sk-proj-a-callers-own-0123456789abcdef"
+MODELS: Final = ("small", "other", "rejected")
 BULK: Final = {"x-embedpool-class": "bulk"}
 PATIENCE_S: Final = 20.0
 GLANCE_S: Final = 0.1
@@ -86,8 +87,16 @@ def site(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         serving(config=config(fake), env=env) as pool,
         httpx.Client(trust_env=False, timeout=30) as client,
     ):
-        # Something must have been scraped before it counts: only growth is a rate.
+        # Something must have been scraped before it counts, of every model: only growth is a rate.
         server.wait_until_all_is_scraped()
+        wait_until(
+            lambda: all(
+                server.now(f'embedpool_queue_seconds_count{{model="{m}"}}') for m in MODELS
+            ),
+            patience_s=PATIENCE_S,
+            what="every model's series at zero",
+            glance_s=GLANCE_S,
+        )
         make_traffic(pool, fake, Office(pool.url, client))
         yield Site(pool, ports, server)
 
@@ -120,7 +129,7 @@ def make_traffic(pool: Pool, fake: FakeProvider, office: Office) -> None:
         Behaviour(key=BAD, status=401),
     )
     for who, headers in enumerate((caller, caller | BULK, bearer(MASTER), limited, bearer(OWN))):
-        for model in ("small", "other", "rejected"):
+        for model in MODELS:
             at_once(pool, headers, *(asked(model, f"{who}: text {n % 6}") for n in range(12)))
     at_once(pool, caller, asked("small", ["unsteady", "0: text 0"]))
     at_once(pool, caller, asked("small", ["unwelcome", "a", "b", "c"]))
