@@ -26,8 +26,9 @@ from embedpool_shared.errors import EmbedPoolError, QueueUnavailable
 from embedpool_shared.names import Names
 from embedpool_shared.redis import Line, RedisRefused
 
-MAX_CALL_REQUESTS: Final = 32
-"""Of a larger crowd the first are queued, sent and answered while the next are asked for.
+MAX_CALL_REQUESTS: Final = 256
+WHOLE_REQUESTS: Final = 32
+"""Of a larger crowd the first half is queued, sent and answered while the next are asked for.
 
 Measured with 64 callers: all in one call made a fifth fewer requests a second; 8 cost half again
 as much of Redis and of the workers.
@@ -164,7 +165,8 @@ class Admission:
 
     async def _ask_next(self, line: Line) -> None:
         """Put the oldest requests to their accounts and hand out the verdicts."""
-        taken, self._asks = self._asks[:MAX_CALL_REQUESTS], self._asks[MAX_CALL_REQUESTS:]
+        portion = min(MAX_CALL_REQUESTS, max(WHOLE_REQUESTS, len(self._asks) // 2))
+        taken, self._asks = self._asks[:portion], self._asks[portion:]
         asks = [ask for ask in taken if not ask.waiter.done()]
         calls = calls_of(asks)
         reservation = next(self._reservations)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from embedpool_api.admission import MAX_CALL_REQUESTS, Admission
+from embedpool_api.admission import WHOLE_REQUESTS, Admission
 from embedpool_api.asks import Admitted
 from embedpool_shared.accounts import PICO_PER_USD, Limits
 from embedpool_shared.errors import (
@@ -118,7 +118,7 @@ async def test_all_requests_of_a_tick_make_one_call_per_account(valkey: RedisSer
         await door.admit((KEY, limits))
         await site.call("CONFIG", "RESETSTAT")
 
-        await door.admit_many(MAX_CALL_REQUESTS, (KEY, limits), (TEAM, limits), (USER, limits))
+        await door.admit_many(WHOLE_REQUESTS, (KEY, limits), (TEAM, limits), (USER, limits))
 
         found: Any = await site.call("INFO", "commandstats")
         (row,) = [line for line in found.decode().splitlines() if "cmdstat_evalsha" in line]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from embedpool_api.admission import LEASE_MS, MAX_CALL_REQUESTS, REARM_S, Admission
+from embedpool_api.admission import LEASE_MS, REARM_S, WHOLE_REQUESTS, Admission
 from embedpool_api.asks import Admitted, Ask, Share
 from embedpool_shared.accounts import Limits
 from embedpool_shared.errors import QueueUnavailable, RateLimited
@@ -179,9 +179,16 @@ def test_of_a_call_that_lets_in_some_each_hears_what_is_about_it() -> None:
 
 def test_more_than_a_call_may_hold_makes_the_next() -> None:
     async def act(hall: Hall) -> None:
-        await asyncio.gather(*(hall.admit() for _ in range(MAX_CALL_REQUESTS + 9)))
+        await asyncio.gather(*(hall.admit() for _ in range(WHOLE_REQUESTS + 9)))
 
-    assert [len(asked) for asked in in_a_hall(act).asked()] == [MAX_CALL_REQUESTS, 9]
+    assert [len(asked) for asked in in_a_hall(act).asked()] == [WHOLE_REQUESTS, 9]
+
+
+def test_of_a_crowd_half_goes_first() -> None:
+    async def act(hall: Hall) -> None:
+        await asyncio.gather(*(hall.admit() for _ in range(700)))
+
+    assert [len(asked) for asked in in_a_hall(act).asked()] == [256, 222, 111, 55, 32, 24]
 
 
 def test_of_limits_that_changed_within_a_tick_the_newest_hold() -> None:
