@@ -11,10 +11,9 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from itertools import chain, count
+from itertools import chain
 from typing import Any, Final
 
 from embedpool_api.account_calls import Hearing, limits_unknown, run_for_accounts
@@ -25,6 +24,7 @@ from embedpool_shared.accounts import Limits
 from embedpool_shared.errors import EmbedPoolError, QueueUnavailable
 from embedpool_shared.names import Names
 from embedpool_shared.redis import Line, RedisRefused
+from embedpool_shared.serials import serials
 
 MAX_CALL_REQUESTS: Final = 256
 WHOLE_REQUESTS: Final = 32
@@ -41,8 +41,6 @@ SAY_AFTER_S: Final = 0.01
 """A request that ended may count so much longer; most often the next one says the number first."""
 REARM_S: Final = 5.0
 """How often requests in flight are said again, so that they count no longer than we live."""
-
-_process: Final = secrets.token_hex(6)
 
 
 class Admission:
@@ -61,7 +59,7 @@ class Admission:
         self._names = names
         self._api_id = api_id
         self._spawn = spawn
-        self._reservations = (f"{_process}.{number:x}" for number in count())
+        self._reservations = serials()
         self._line: Line | None = None
         self._asks: list[Ask] = []
         self._holdings = Holdings()

@@ -6,8 +6,6 @@ A request of a caller without limits, payers or anything to remember costs nothi
 from __future__ import annotations
 
 import asyncio
-import itertools
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,13 +19,13 @@ from embedpool_api.callers import ANYBODY
 from embedpool_api.cutting import Slice
 from embedpool_api.orders import Order
 from embedpool_shared.jobs import Bill
+from embedpool_shared.serials import serials
 
 HOLD_BEYOND_DEADLINE_S: Final = 120.0
 """How long after its deadline a request may still be settled; then its reservations lapse."""
 
 Header = tuple[bytes, bytes]
-_process: Final = secrets.token_hex(6)
-_numbers: Final = itertools.count()
+_requests: Final = serials()
 
 
 @dataclass(slots=True, eq=False)
@@ -78,7 +76,7 @@ class Charges:
         if caller.account == ANYBODY.account and order.attribution is NOTHING and jobs == 1:
             post(charge)
             return charge
-        request = f"{_process}{next(_numbers):x}"
+        request = next(_requests)
         accounts, metadata = order.attribution
 
         bill = Bill(request, jobs, list(accounts), [], order.call_id, metadata)

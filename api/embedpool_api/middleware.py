@@ -5,16 +5,15 @@ Plain ASGI throughout: a wrapped response would hide that the client went away.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import re
-import secrets
 from typing import TYPE_CHECKING, Final
 
 from embedpool_api.corked import sent_whole
 from embedpool_api.errors import error_body
 from embedpool_api.passage import PASSAGE, ClientDisconnected, Passage
 from embedpool_shared.errors import BodyTooLarge, EmbedPoolError, NotJson
+from embedpool_shared.serials import serials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,8 +32,7 @@ WHOLE: Final = "embedpool.response"
 """A message with the status, headers and body of a whole answer; only what the edge surrounds may
 send it."""
 
-_process: Final = secrets.token_hex(8)
-_numbers: Final = itertools.count()
+_request_ids: Final = serials("req_", digits=12)
 """Unique is enough: a random id for each request would cost a system call."""
 _sane_id = re.compile(rb"[A-Za-z0-9._-]{1,128}").fullmatch
 _log = logging.getLogger(__name__)
@@ -134,7 +132,7 @@ def request_id_of(headers: Mapping[bytes, bytes]) -> str:
     given = headers.get(b"x-request-id")
     if given is not None and _sane_id(given):
         return given.decode("ascii")
-    return f"req_{_process}{next(_numbers):012x}"
+    return next(_request_ids)
 
 
 async def send_error(

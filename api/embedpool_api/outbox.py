@@ -9,8 +9,6 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import itertools
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import random
@@ -24,6 +22,7 @@ from embedpool_shared.names import GROUP, LaneNames
 from embedpool_shared.redis import Line, RedisRefused
 from embedpool_shared.scripts import script
 from embedpool_shared.sealing import job_place
+from embedpool_shared.serials import serials
 
 MAX_PACK_JOBS: Final = 64
 MAX_PACK_ITEMS: Final = 512
@@ -34,9 +33,7 @@ INBOX_TTL_MS: Final = 120_000
 MAX_RETRY_AFTER_S: Final = 120.0
 QUICK_PATIENCE_S: Final = 2.0
 
-_process: Final = secrets.token_hex(8)
-_numbers: Final = itertools.count()
-"""No other pack ever had the id these make; a random one each would cost a system call."""
+_pack_ids: Final = serials(digits=8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +136,7 @@ class Outbox:
                 continue
             job = posted.job
             if not packs or not _has_room(packs[-1], job):
-                packs.append(PostedPack(_new_pack_id(), lane_class, 0, 0, 0, 0, 0.0))
+                packs.append(PostedPack(next(_pack_ids), lane_class, 0, 0, 0, 0, 0.0))
             pack = packs[-1]
             job.number = pack.jobs
             pack.open[job.number] = posted
@@ -242,10 +239,6 @@ class Outbox:
             raise
         if not pack.open:
             self.packs.pop(pack.pack_id, None)
-
-
-def _new_pack_id() -> str:
-    return f"{_process}{next(_numbers):08x}"
 
 
 def _thin(pack: PostedPack) -> None:

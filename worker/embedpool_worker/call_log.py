@@ -5,13 +5,12 @@ It joins with the lines of the requests it was made for by the places of their j
 
 from __future__ import annotations
 
-import itertools
 import logging
-import secrets
 from typing import Final
 
 import msgspec
 
+from embedpool_shared.serials import serials
 from embedpool_shared.telemetry.journal import LEVELS, Journal, LogLine, instant
 from embedpool_worker.called import CUT_OFF, OK, Called
 
@@ -19,8 +18,7 @@ MAX_JOBS: Final = 32
 """So many places of jobs are listed; a fuller call has more."""
 EXPECTED: Final = frozenset({OK, "refused", "cap"})
 """Outcomes that are no trouble of the provider's."""
-_process: Final = secrets.token_hex(4)
-_numbers: Final = itertools.count(1)
+_call_ids: Final = serials("call_")
 
 
 class CallLine(LogLine, tag="provider_call"):
@@ -59,7 +57,7 @@ class CallLog:
         line = CallLine(
             at=instant(),
             level=LEVELS[level],
-            id=f"call_{_process}{next(_numbers):x}",
+            id=next(_call_ids),
             model=model,
             provider=called.deployment.provider,
             deployment=called.deployment_id,

@@ -9,9 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from embedpool_shared.jobs import LaneClass, LedgerRecord, Reply, encode
 from embedpool_shared.names import GROUP, LaneNames
 from embedpool_shared.redis import Line, RedisRefused
 from embedpool_shared.scripts import script
+from embedpool_shared.serials import serials
 from embedpool_worker.clock import RedisClock
 from embedpool_worker.endings import Ending, wasted
 from embedpool_worker.held import HeldPack
@@ -63,8 +62,7 @@ class Committer:
         self._on_done = on_done
         self._on_recorded = on_recorded
         self._metrics = (witness or unwatched()).metrics
-        self._name = f"{secrets.token_hex(8)}."
-        self._numbers = itertools.count()
+        self._ids = serials()
         self._endings: list[Ending] = []
         self._wasted: list[LedgerRecord] = []
         self._wake = asyncio.Event()
@@ -134,7 +132,7 @@ class Committer:
     async def _send(self, parts: list[_Part]) -> list[_Part]:
         """Send one commit; return the parts that Redis wants job by job."""
         keys = [self._depth, self._ledger]
-        arguments: list[Any] = [GROUP, self._next_id(), LEDGER_BOUND, len(parts)]
+        arguments: list[Any] = [GROUP, next(self._ids), LEDGER_BOUND, len(parts)]
         for part in parts:
             keys += part.keys(self._names, self._streams[part.pack.lane_class])
             arguments += part.arguments()
@@ -151,10 +149,6 @@ class Committer:
             self._wasted += part.wasted(None if state == 0 else left_out)
             self._finish(part, is_fenced=state == 0)
         return again
-
-    def _next_id(self) -> str:
-        """Name a commit as no other ever is named."""
-        return f"{self._name}{next(self._numbers):x}"
 
     async def _until_redis_answers(self, keys: list[str], arguments: list[Any]) -> list[Any]:
         failures = 0
